@@ -88,9 +88,8 @@ class Grid:
     @property
     def coordinates(self) -> dict[str, NDArray[np.float64]]:
         """Cell centres of each axis, one-dimensional, in array order."""
-        spacing = self.spacing
-        return {name: self.axis(name)[0] + (np.arange(self.axis(name)[2]) + 0.5) * spacing[name]
-                for name in self.axes}
+        return {name: self.axis(name)[0] + (np.arange(self.axis(name)[2], dtype=np.float64) + 0.5) * width
+                for name, width in self.spacing.items()}
 
     @property
     def mesh(self) -> dict[str, NDArray[np.float64]]:

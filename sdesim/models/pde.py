@@ -1,0 +1,183 @@
+"""A field equation as data: what diffuses, flows, reacts and fluctuates on a grid.
+
+    ∂uᵢ/∂t = ∇·(Σⱼ Dᵢⱼ ∇uⱼ) − ∇·(vᵢ uᵢ) + Rᵢ(u, ∇u, x, t, p) + noiseᵢ
+
+Every coefficient is an `Expr` of the coordinates, t, the states, their first derivatives ddx(u), ddy(u), ddz(u), the
+parameters p and named coefficient fields (arrays over the grid).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim import boundaries
+from sdesim.calculus import differentiate, free_symbols
+from sdesim.expressions import Expr, is_zero
+from sdesim.fields import ColouredNoise, WhiteNoise
+from sdesim.grids import Grid
+from sdesim.models import pde_input, pde_text
+from sdesim.printing import to_text
+
+Tensor: TypeAlias = tuple[tuple[Expr, ...], ...]
+Diffusivity: TypeAlias = "Expr | Tensor"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PDE:
+    """A system of diffusion equations on a grid, with transport, reaction and noise.
+
+    Args:
+        grid: where the fields live.
+        state: names of the fields.
+        diffusivity: expression | array over the grid | nested list (a constant tensor in x-y-z order) |
+            ``{"u": one of these}``; ``{"u": {"v": ...}}`` for the flux of u that ∇v drives. Length²/time.
+        velocity: ``{"x": expression, "y": ...}`` for all states, or ``{"u": {"x": ...}}``. Length/time.
+        reaction: ``{"u": expression or array}``, or the expression alone where there is one state.
+        noise: ``{"u": WhiteNoise(amplitude) | ColouredNoise(amplitude, length, smoothness)}``, or the noise alone.
+        boundary: see `sdesim.boundaries.normalise`; the default is no flux.
+        parameters: ``{"kappa": number}``; an array over the grid becomes a coefficient field of that name.
+        units: ``{"u": "K", "x": "m", "time": "s"}``: strings for the attributes of the output.
+
+    Attributes:
+        diffusivity: ``{i: {j: Expr or tensor}}`` without the terms that are zero.
+        velocity: ``{state: {axis: Expr}}``, reaction ``{state: Expr}``, boundary ``{state: {axis: (low, high)}}``.
+        fields: coefficient fields by name, float64 arrays of the grid's shape.
+
+    Raises:
+        KeyError: a state, axis or parameter that does not exist.
+        ValueError: an expression with an unknown name, a negative diffusivity or a tensor that is not positive
+            definite (for the given parameters), an array of the wrong shape, a reserved or repeated name.
+
+    >>> print(PDE(Grid(x=(0, 1, 8)), diffusivity="kappa", reaction="-u", parameters={"kappa": 0.1}))
+    ∂u/∂t = ∇·(kappa ∇u) + -u
+    kappa = 0.1
+    x: ∂u/∂n = 0 on both sides
+    """
+
+    grid: Grid
+    state: tuple[str, ...] = ("u",)
+    _: KW_ONLY
+    diffusivity: Mapping[str, Mapping[str, Diffusivity]]
+    velocity: Mapping[str, Mapping[str, Expr]] | Any = None
+    reaction: Mapping[str, Expr] | Any = None
+    noise: Mapping[str, WhiteNoise | ColouredNoise] | Any = None
+    boundary: boundaries.Boundary | Any = None
+    parameters: Mapping[str, float] | Any = None
+    units: Mapping[str, str] | Any = None
+    fields: Mapping[str, NDArray[np.float64]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, value in pde_input.normalise(self).items():
+            frozen = value if isinstance(value, tuple) else MappingProxyType(value)
+            object.__setattr__(self, name, frozen)
+
+    @property
+    def expressions(self) -> dict[str, tuple[Expr, ...]]:
+        """Every expression of the right-hand side by the piece that it belongs to."""
+        diffusivity = tuple(part for row in self.diffusivity.values() for term in row.values()
+                            for part in entries(term))
+        return {
+            "diffusivity": diffusivity,
+            "velocity": tuple(part for row in self.velocity.values() for part in row.values()),
+            "reaction": tuple(self.reaction.values()),
+            "noise": tuple(term.amplitude for term in self.noise.values()),
+        }
+
+    def uses(self, piece: str) -> frozenset[str]:
+        """Names that one piece (diffusivity, velocity, reaction or noise) depends on.
+
+        >>> sorted(PDE(Grid(x=(0, 1, 8)), diffusivity="k*x", parameters={"k": 1.0}).uses("diffusivity"))
+        ['k', 'x']
+        """
+        return frozenset().union(*(free_symbols(part) for part in self.expressions[piece]))
+
+    @property
+    def variable_names(self) -> frozenset[str]:
+        """The states and their derivatives ddx(u), …: what changes as the fields change."""
+        return frozenset(self.state) | {f"dd{axis}({name})" for axis in self.grid.axes for name in self.state}
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the deterministic right-hand side is affine in the states."""
+        variables = self.variable_names
+        if (self.uses("diffusivity") | self.uses("velocity")) & variables:
+            return False
+        return all(not free_symbols(differentiate(term, name)) & variables
+                   for term in self.reaction.values() for name in variables & free_symbols(term))
+
+    def is_constant_coefficient(self, *pieces: str) -> bool:
+        """Whether the pieces (diffusivity and velocity unless named) depend on parameters alone."""
+        named = pieces or ("diffusivity", "velocity")
+        return all(self.uses(piece) <= frozenset(self.parameters) for piece in named)
+
+    @property
+    def noise_kind(self) -> str:
+        """"none", "additive" (the amplitude is free of the states) or "multiplicative".
+
+        >>> PDE(Grid(x=(0, 1, 8)), diffusivity=1.0, noise=WhiteNoise("u")).noise_kind
+        'multiplicative'
+        """
+        if not self.noise:
+            return "none"
+        return "multiplicative" if self.uses("noise") & self.variable_names else "additive"
+
+    @property
+    def noise_colour(self) -> str:
+        """"none", "white", "coloured" or "mixed": the noise's correlation in space, over all states."""
+        kinds = {"white" if isinstance(term, WhiteNoise) else "coloured" for term in self.noise.values()}
+        return "none" if not kinds else kinds.pop() if len(kinds) == 1 else "mixed"
+
+    def affine_reaction(self, state: str) -> tuple[Expr, dict[str, Expr]]:
+        """R = a + Σⱼ bⱼ uⱼ of one state: a, and the coefficients bⱼ that are not zero.
+
+        Raises:
+            ValueError: the reaction is not affine in the states, or uses their derivatives.
+        """
+        return pde_text.affine(self.reaction.get(state), self.state, state)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data (text, numbers, lists; coefficient fields stay arrays) from which `from_dict` builds the model."""
+        return pde_text.to_dict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PDE:
+        """The model that `to_dict` described.
+
+        >>> model = PDE(Grid(x=(0, 1, 8)), diffusivity="1 + x**2")
+        >>> PDE.from_dict(model.to_dict()) == model
+        True
+        """
+        return cls(**pde_text.from_dict(data))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PDE):
+            return NotImplemented
+        return pde_text.key(self) == pde_text.key(other)
+
+    def __hash__(self) -> int:
+        return hash(pde_text.key(self))
+
+    def __str__(self) -> str:
+        return pde_text.to_plain(self)
+
+    def __repr__(self) -> str:
+        shown = {name: to_text(part) for name, part in self.reaction.items() if not is_zero(part)}
+        return f"PDE({self.grid!r}, state={self.state!r}, reaction={shown!r})"
+
+    def to_latex(self) -> str:
+        """The equations as a LaTeX aligned environment."""
+        return pde_text.to_latex(self)
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.to_latex()}$"
+
+
+def entries(term: Diffusivity) -> tuple[Expr, ...]:
+    """The expressions of a diffusivity: one, or those of the tensor row by row."""
+    return (term,) if isinstance(term, Expr) else tuple(part for row in term for part in row)

@@ -1,0 +1,222 @@
+"""From what a user writes in `PDE(...)` to its normal form: every coefficient an `Expr`, every array a named field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim import arithmetic, boundaries
+from sdesim.calculus import evaluate, free_symbols
+from sdesim.expressions import Expr, const, is_zero
+from sdesim.fields import ColouredNoise, WhiteNoise
+from sdesim.grids import AXIS_NAMES, Grid
+from sdesim.parsing import RESERVED, as_expr
+
+
+def normalise(model: Any) -> dict[str, Any]:
+    """The normal form of every argument of `PDE`, by attribute name. Raises what `PDE` documents."""
+    if not isinstance(model.grid, Grid):
+        raise TypeError(f"a PDE lives on a Grid, for example Grid(x=(0.0, 1.0, 64)); got {model.grid!r}")
+    state = _states(model.state)
+    parameters, fields = _parameters(model.parameters, model.grid)
+    _check_names(state, {**parameters, **fields})
+    reader = _Reader(model.grid, state, frozenset(parameters), fields)
+    result: dict[str, Any] = {
+        "state": state,
+        "parameters": parameters,
+        "diffusivity": _diffusivity(model.diffusivity, reader),
+        "velocity": _velocity(model.velocity, reader),
+        "reaction": _reaction(model.reaction, reader),
+        "noise": _noise(model.noise, reader),
+        "boundary": boundaries.normalise(model.boundary, model.grid.axes, state, parameters),
+        "units": _units(model.units),
+        "fields": fields,
+    }
+    _check_diffusivity(result["diffusivity"], reader, parameters)
+    return result
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Turns one entry into an `Expr`; an array is added to `fields` under the name of its place."""
+
+    grid: Grid
+    state: tuple[str, ...]
+    parameters: frozenset[str]
+    fields: dict[str, NDArray[np.float64]]
+
+    def read(self, value: Any, place: str, *, states: bool = True) -> Expr:
+        if isinstance(value, np.ndarray) and value.ndim or hasattr(value, "dims"):
+            return self._array(value, place)
+        names = {*self.parameters, *self.fields, *self.grid.axes, "t", *(self.state if states else ())}
+        node = as_expr(value, names=names, what=place, derivatives=self.state if states else ())
+        missing = [f"dd{axis}" for axis in AXIS_NAMES if axis not in self.grid.axes
+                   and any(name.startswith(f"dd{axis}(") for name in free_symbols(node))]
+        if missing:
+            raise ValueError(f"{place}: {missing[0]} is a derivative along an axis that the grid lacks; its axes are "
+                             f"{', '.join(self.grid.axes)}")
+        return node
+
+    def _array(self, value: Any, place: str) -> Expr:
+        array = np.array(value.transpose(*self.grid.axes) if hasattr(value, "dims") else value, dtype=float)
+        if array.shape != self.grid.shape:
+            raise ValueError(f"{place}: an array has the grid's shape {self.grid.shape}, axes "
+                             f"({', '.join(self.grid.axes)}); got {array.shape}")
+        if not np.all(np.isfinite(array)):
+            raise ValueError(f"{place}: the array has {np.sum(~np.isfinite(array))} values that are not finite; "
+                             "fill or mask them first")
+        name = place.replace(" of ", "_").replace(" ", "_")
+        array.flags.writeable = False
+        self.fields[name] = array
+        return as_expr(name, names={name}, what=place)
+
+
+def _states(state: Any) -> tuple[str, ...]:
+    names = (state,) if isinstance(state, str) else tuple(state)
+    if not names:
+        raise ValueError('a PDE has at least one state, for example state=("u",); got none')
+    for name in names:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"a state is named like a variable (letters, digits, _); got {name!r}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"every state has its own name; got {names}")
+    return names
+
+
+def _parameters(given: Any, grid: Grid) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
+    numbers: dict[str, float] = {}
+    fields: dict[str, NDArray[np.float64]] = {}
+    for name, value in dict(given or {}).items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"a parameter is named like a variable (letters, digits, _); got {name!r}")
+        if isinstance(value, Real) and not isinstance(value, bool) or isinstance(value, np.ndarray) and not value.ndim:
+            numbers[name] = float(value)
+        else:
+            _Reader(grid, (), frozenset(), fields)._array(np.asarray(value, dtype=float), name)
+    return numbers, fields
+
+
+def _check_names(state: Sequence[str], parameters: Mapping[str, Any]) -> None:
+    for name in (*state, *parameters):
+        kind = "state" if name in state else "parameter"
+        taken = ("a coordinate" if name in AXIS_NAMES else "the time" if name == "t" else
+                 "a function or constant" if name in RESERVED else
+                 "a state" if kind == "parameter" and name in state else
+                 "a parameter" if kind == "state" and name in parameters else None)
+        if taken:
+            raise ValueError(f"the {kind} {name!r} has the name of {taken}; choose another name")
+
+
+def _per_state(value: Any, reader: _Reader, what: str) -> dict[str, Any]:
+    """{state: entry}: a mapping as it is, a bare entry for the only state."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        unknown = [str(name) for name in value if name not in reader.state]
+        if unknown:
+            raise KeyError(f"{what} names the states {', '.join(unknown)}; the states are {', '.join(reader.state)}")
+        return dict(value)
+    if len(reader.state) > 1:
+        raise TypeError(f'with several states {what} is a mapping such as {{"{reader.state[0]}": ...}}; got {value!r}')
+    return {reader.state[0]: value}
+
+
+def _diffusivity(value: Any, reader: _Reader) -> dict[str, dict[str, Any]]:
+    result: dict[str, dict[str, Any]] = {}
+    given = value if isinstance(value, Mapping) else dict.fromkeys(reader.state, value)
+    for target, entry in _per_state(given, reader, "diffusivity").items():
+        row = _per_state(entry, reader, f"diffusivity of {target}") if isinstance(entry, Mapping) else {target: entry}
+        place = f"diffusivity of {target}"
+        terms = {source: _term(term, reader, place if source == target else f"{place} {source}")
+                 for source, term in row.items()}
+        result[target] = {source: term for source, term in terms.items()
+                          if not (isinstance(term, Expr) and is_zero(term))}
+    return result
+
+
+def _term(value: Any, reader: _Reader, place: str) -> Any:
+    square = (reader.grid.dimension,) * 2
+    nested = isinstance(value, list | tuple) or isinstance(value, np.ndarray) and value.ndim == 2 \
+        and value.shape == square and value.shape != reader.grid.shape
+    if not nested:
+        return reader.read(value, place)
+    rows = [list(row) if isinstance(row, list | tuple | np.ndarray) else [row] for row in value]
+    if [len(row) for row in rows] != [square[0]] * square[0]:
+        raise ValueError(f"{place}: a tensor on this grid is {square[0]} × {square[0]}, in x-y-z order; got rows of "
+                         f"{[len(row) for row in rows]}")
+    return tuple(tuple(reader.read(entry, place) for entry in row) for row in rows)
+
+
+def _velocity(value: Any, reader: _Reader) -> dict[str, dict[str, Expr]]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f'velocity is a mapping such as {{"x": 1.0}}; got {value!r}')
+    by_axis = {key: entry for key, entry in value.items() if key in AXIS_NAMES}
+    by_state = _per_state({key: entry for key, entry in value.items() if key not in by_axis}, reader, "velocity")
+    result: dict[str, dict[str, Expr]] = {}
+    for name in reader.state:
+        row = {**by_axis, **by_state.get(name, {})}
+        unknown = [str(axis) for axis in row if axis not in reader.grid.axes]
+        if unknown:
+            raise KeyError(f"velocity along {', '.join(unknown)}: the grid has the axes {', '.join(reader.grid.axes)}")
+        own = name in by_state
+        terms = {axis: reader.read(entry, f"velocity of {name} {axis}" if own else f"velocity of {axis}")
+                 for axis, entry in row.items()}
+        terms = {axis: term for axis, term in terms.items() if not is_zero(term)}
+        if terms:
+            result[name] = terms
+    return result
+
+
+def _reaction(value: Any, reader: _Reader) -> dict[str, Expr]:
+    terms = {name: reader.read(entry, f"reaction of {name}")
+             for name, entry in _per_state(value, reader, "reaction").items()}
+    return {name: term for name, term in terms.items() if not is_zero(term)}
+
+
+def _noise(value: Any, reader: _Reader) -> dict[str, Any]:
+    result = {}
+    for name, term in _per_state(value, reader, "noise").items():
+        if not isinstance(term, WhiteNoise | ColouredNoise):
+            raise TypeError(f"noise of {name}: wanted WhiteNoise(amplitude) or ColouredNoise(amplitude, length, "
+                            f"smoothness); got {term!r}")
+        result[name] = replace(term, amplitude=reader.read(term.amplitude, f"noise of {name}"))
+    return result
+
+
+def _units(value: Any) -> dict[str, str]:
+    units = dict(value or {})
+    for name, unit in units.items():
+        if not isinstance(unit, str):
+            raise TypeError(f'units are strings such as {{"u": "K"}}; {name!r} has {unit!r}')
+    return units
+
+
+def _check_diffusivity(terms: Mapping[str, Mapping[str, Any]], reader: _Reader,
+                       parameters: Mapping[str, float]) -> None:
+    """Refuse a diffusivity that is negative, or a tensor that is not positive definite, wherever it is known."""
+    known: dict[Any, Any] = {**parameters, **reader.fields, **reader.grid.mesh}
+    for name, row in terms.items():
+        term = row.get(name, const(0.0))
+        parts = (term,) if isinstance(term, Expr) else tuple(part for line in term for part in line)
+        if not frozenset().union(*(free_symbols(part) for part in parts)) <= frozenset(known):
+            continue
+        values = np.stack(np.broadcast_arrays(*evaluate(parts, known, arithmetic.NUMPY)))
+        if isinstance(term, Expr):
+            lowest = float(np.min(values))
+            if not lowest >= 0.0:
+                raise ValueError(f"the diffusivity of {name} must not be negative; got {lowest:g}"
+                                 + ("" if values.size == 1 else " somewhere on the grid")
+                                 + ": a negative one makes the equation ill-posed")
+        else:
+            matrices = np.moveaxis(values, 0, -1).reshape(-1, len(term), len(term))
+            lowest = float(np.min(np.linalg.eigvalsh(matrices + np.swapaxes(matrices, 1, 2)))) / 2.0
+            if not lowest > 0.0:
+                raise ValueError(f"the diffusivity tensor of {name} must be positive definite; its lowest eigenvalue "
+                                 f"is {lowest:g}")

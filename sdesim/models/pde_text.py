@@ -1,0 +1,143 @@
+"""A field equation as text, as LaTeX and as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sdesim import boundaries
+from sdesim.calculus import differentiate, free_symbols, substitute
+from sdesim.expressions import Expr, const, is_zero, symbol
+from sdesim.fields import noise_from_dict, noise_to_dict
+from sdesim.grids import Grid
+from sdesim.printing import to_latex as latex
+from sdesim.printing import to_text
+
+
+def affine(reaction: Expr | None, states: tuple[str, ...], state: str) -> tuple[Expr, dict[str, Expr]]:
+    """a and bⱼ of R = a + Σⱼ bⱼ uⱼ; ValueError where the reaction has no such form."""
+    if reaction is None:
+        return const(0.0), {}
+    slopes = {name: differentiate(reaction, name) for name in states}
+    used = frozenset().union(free_symbols(reaction), *(free_symbols(slope) for slope in slopes.values()))
+    bent = [name for name, slope in slopes.items() if free_symbols(slope) & frozenset(states)]
+    if bent or any(name.startswith("dd") and "(" in name for name in used):
+        raise ValueError(f"the reaction of {state} is not affine in the states: {to_text(reaction)}")
+    rest = substitute(reaction, dict.fromkeys(states, 0.0))
+    return rest, {name: slope for name, slope in slopes.items() if not is_zero(slope)}
+
+
+def to_plain(model: Any) -> str:
+    """One line for each equation, then the parameters and the boundary conditions."""
+    lines = [f"∂{name}/∂t = {' + '.join(_terms(model, name, _PLAIN)) or '0'}" for name in model.state]
+    if model.parameters:
+        lines.append(", ".join(f"{name} = {value:g}" for name, value in model.parameters.items()))
+    for axis in reversed(model.grid.axes):
+        sides = {name: row[axis] for name, row in model.boundary.items()}
+        shared = len({tuple(map(boundaries.describe, pair)) for pair in sides.values()}) == 1
+        for name, (low, high) in list(sides.items())[: 1 if shared else None]:
+            label = axis if shared else f"{axis}, {name}"
+            first, last = boundaries.describe(low), boundaries.describe(high)
+            if first == last:
+                both = "" if first == "periodic" else " on both sides"
+                lines.append(f"{label}: {first}{both}")
+            else:
+                lines.append(f"{label}: {first} at the low side, {last} at the high side")
+    return "\n".join(lines)
+
+
+def to_latex(model: Any) -> str:
+    """The equations as a LaTeX aligned environment."""
+    rows = [rf"\frac{{\partial {latex_name(name)}}}{{\partial t}} &= {' + '.join(_terms(model, name, _LATEX)) or '0'}"
+            for name in model.state]
+    return r"\begin{aligned} " + r" \\ ".join(rows) + r" \end{aligned}"
+
+
+def latex_name(name: str) -> str:
+    """A name in LaTeX, as the printer of expressions writes it."""
+    return latex(symbol(name))
+
+
+_PLAIN: dict[str, Any] = {
+    "expr": to_text, "name": str, "divergence": "∇·({} ∇{})", "transport": "-∇·(({}) {})",
+    "noise": "({}) ξ_{}", "tensor": lambda rows: f"[{'; '.join(', '.join(row) for row in rows)}]",
+}
+_MATRIX = r"\begin{{pmatrix}} {} \end{{pmatrix}}"
+_LATEX: dict[str, Any] = {
+    "expr": latex, "name": latex_name, "divergence": r"\nabla\cdot\left({} \nabla {}\right)",
+    "transport": r"\left(-\nabla\cdot\left(\left({}\right) {}\right)\right)", "noise": r"\left({}\right) \xi_{{{}}}",
+    "tensor": lambda rows: _MATRIX.format(r" \\ ".join(" & ".join(row) for row in rows)),
+}
+
+
+def _terms(model: Any, name: str, style: Mapping[str, Any]) -> list[str]:
+    write, call = style["expr"], style["name"]
+    terms = []
+    for source, term in model.diffusivity.get(name, {}).items():
+        text = write(term) if isinstance(term, Expr) else style["tensor"]([[write(part) for part in row]
+                                                                          for row in term])
+        if isinstance(term, Expr) and term.args and term.op in ("add", "sub"):
+            text = f"({text})"
+        terms.append(style["divergence"].format(text, call(source)))
+    velocity = model.velocity.get(name)
+    if velocity:
+        parts = ", ".join(write(velocity[axis]) if axis in velocity else "0" for axis in reversed(model.grid.axes))
+        terms.append(style["transport"].format(parts, call(name)))
+    if name in model.reaction:
+        terms.append(write(model.reaction[name]))
+    if name in model.noise:
+        terms.append(style["noise"].format(write(model.noise[name].amplitude), call(name)))
+    return terms
+
+
+def to_dict(model: Any) -> dict[str, Any]:
+    """Plain data; coefficient fields stay arrays."""
+    return {
+        "kind": "pde",
+        "grid": model.grid.to_dict(),
+        "state": list(model.state),
+        "diffusivity": {name: {source: _term_to_data(term) for source, term in row.items()}
+                        for name, row in model.diffusivity.items()},
+        "velocity": {name: {axis: to_text(part) for axis, part in row.items()} for name, row in model.velocity.items()},
+        "reaction": {name: to_text(part) for name, part in model.reaction.items()},
+        "noise": {name: noise_to_dict(term) for name, term in model.noise.items()},
+        "boundary": {name: {axis: [boundaries.to_dict(side) for side in pair] for axis, pair in row.items()}
+                     for name, row in model.boundary.items()},
+        "parameters": dict(model.parameters),
+        "fields": dict(model.fields),
+        "units": dict(model.units),
+    }
+
+
+def from_dict(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `PDE` from what `to_dict` gave."""
+    if data.get("kind") != "pde":
+        raise ValueError(f"a PDE's description has kind 'pde'; got {data.get('kind')!r}")
+    boundary = {name: {axis: tuple(boundaries.from_dict(side) for side in pair) for axis, pair in row.items()}
+                for name, row in data["boundary"].items()}
+    noise = {name: noise_from_dict(term) for name, term in data["noise"].items()}
+    fields = {name: np.asarray(value, dtype=float) for name, value in data["fields"].items()}
+    return {
+        "grid": Grid.from_dict(data["grid"]), "state": tuple(data["state"]), "boundary": boundary, "noise": noise,
+        "parameters": {**data["parameters"], **fields}, "units": data["units"],
+        **{name: data[name] for name in ("diffusivity", "velocity", "reaction")},
+    }
+
+
+def key(model: Any) -> tuple[Any, ...]:
+    """What makes two models equal: their description, arrays by their bits. Hashable."""
+    return tuple(_freeze(value) for value in to_dict(model).values())
+
+
+def _term_to_data(term: Any) -> Any:
+    return to_text(term) if isinstance(term, Expr) else [[to_text(part) for part in row] for row in term]
+
+
+def _freeze(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return tuple((name, _freeze(value)) for name, value in data.items())
+    if isinstance(data, list | tuple):
+        return tuple(_freeze(value) for value in data)
+    return (data.shape, data.tobytes()) if isinstance(data, np.ndarray) else data
