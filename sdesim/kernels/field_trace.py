@@ -1,0 +1,293 @@
+"""From a method and a stencil to passes over memory.
+
+Running a method on graph nodes instead of arrays records what it does. The graph is cut into *passes* wherever the
+right-hand side wants a value at its neighbours, for such a value must be complete before anyone reads it; all that lies
+between two cuts is one sweep over the cells. Values wanted in a later pass are stored in the pass that computes them;
+a buffer is free again after its value's last use, and is overwritten in place where that use is at the cell itself.
+
+Passes that do the same on other buffers and numbers share one `Kernel`: the method's numbers (which depend on h) are
+runtime scalars, never part of the kernel, so that the stages of RKL2 are one kernel however many there are.
+
+Names in the graph: "u" a state of the model (rewritten here), "@n" a buffer, "%n" a static array, "~n" the noise row of
+state n, "#n" a number of the method, "t" the time at the start of the step; parameters keep their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sdesim.calculus import free_symbols, rebuild, walk
+from sdesim.expressions import Expr, is_zero, load, symbol
+from sdesim.kernels.field_vector import Vector
+from sdesim.stencils import Stencil
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What one sweep over the cells does.
+
+    Attributes:
+        outputs: the values that it stores: graphs of loads ("@slot" | "%static" | "~state", offset), numbers "#k",
+            parameters and "t".
+        in_place: for each output the slot that it overwrites, or −1.
+        ghosts: (slot, state, time) of each slot that is read at its neighbours: its ghost cells are filled before
+            with the conditions of that state at that time.
+        slots: number of input buffers.
+    """
+
+    outputs: tuple[Expr, ...]
+    in_place: tuple[int, ...]
+    ghosts: tuple[tuple[int, int, Expr], ...]
+    slots: int
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One sweep: a kernel, the buffers of its slots and outputs, and which of the method's numbers are its #0, #1, …"""
+
+    kernel: Kernel
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A step as passes. State i starts in buffer i and ends in buffer `final[i]`; `numbers` are the method's, for this h."""
+
+    passes: tuple[Pass, ...]
+    buffers: int
+    final: tuple[int, ...]
+    numbers: tuple[float, ...]
+
+
+class StageTime:
+    """t plus a number that depends on h: the time of a stage, in a trace."""
+
+    def __init__(self, node: Expr, lift: Callable[[float], Expr]) -> None:
+        self.node, self.lift = node, lift
+
+    def __add__(self, more: float) -> StageTime:
+        return StageTime(self.node + self.lift(more), self.lift)
+
+    __radd__ = __add__
+
+
+@dataclass
+class Increments:
+    """What a step draws: dW, the increment of each state's Wiener process in a cell (of the cell mean)."""
+
+    dW: Vector
+
+
+def trace(stencil: Stencil, step: Callable[..., Any], h: float, root: float, **options: Any) -> Schedule:
+    """The passes of one step of size h; `root` is √(h/V), the standard deviation of an increment in a cell."""
+    tracer = _Tracer(stencil)
+    origin = (0,) * len(stencil.model.grid.axes)
+    states = range(len(stencil.right_side))
+    y = Vector([load(f"@{i}", origin) for i in states], tracer.lift)
+    z = Vector([load(f"~{i}", origin) if i in stencil.noise else 0 for i in states], tracer.lift)
+    w = Increments(z * root if stencil.noise else z)
+    ends = step(tracer, StageTime(symbol("t"), tracer.lift), y, h, w, **options)
+    names = [tracer.keep(node, f"@end{i}") for i, node in enumerate(ends)]
+    return tracer.finish(names)
+
+
+class _Tracer:
+    """Stands for the model while a method runs on graph nodes."""
+
+    def __init__(self, stencil: Stencil) -> None:
+        self.stencil = stencil
+        self.origin = (0,) * len(stencil.model.grid.axes)
+        self.numbers: list[float] = []
+        self.stores: list[list[tuple[Expr, str]]] = [[]]
+        self.stored: dict[Expr, tuple[int, str]] = {}
+        self.born: dict[Expr, int] = {}
+        self.ghost_time: dict[str, tuple[int, Expr]] = {}
+
+    def lift(self, number: float) -> Expr:
+        """A number of the method as a runtime scalar. Each is its own, for equal ones may differ at another h."""
+        self.numbers.append(float(number))
+        return symbol(f"#{len(self.numbers) - 1}")
+
+    def _record(self, values: Vector) -> None:
+        for node in values:
+            if isinstance(node, Expr):
+                for part in walk([node]):
+                    self.born.setdefault(part, len(self.stores) - 1)
+
+    def f(self, t: StageTime, y: Vector) -> Vector:
+        """du/dt at y: begins a new pass unless y already lies in memory."""
+        self._record(y)
+        sources = []
+        for state, node in enumerate(y):
+            if node.op == "load" and node.value[0].startswith("@"):
+                sources.append(node.value[0])
+            else:
+                sources.append(self.keep(node, f"@{state}.{len(self.stores)}"))
+        if any(self.stored_now(name) for name in sources):
+            self.stores.append([])
+        for state, name in enumerate(sources):
+            if self.ghost_time.setdefault(name, (state, t.node)) != (state, t.node):
+                raise ValueError("a method may evaluate the right-hand side of one stage at one time only")
+        renamed = dict(zip(self.stencil.model.state, sources))
+        rates = [rewrite(node, {"t": t.node}, renamed) for node in self.stencil.right_side]
+        out = Vector([0 if is_zero(node) else node for node in rates], self.lift)
+        self._record(out)
+        return out
+
+    def noise(self, t: StageTime, y: Vector, dW: Vector) -> Vector:
+        """Amplitude at y times the increments dW."""
+        self._record(y)
+        values = dict(zip(self.stencil.model.state, y))
+        out: list[Any] = []
+        for state, increment in enumerate(dW):
+            if state not in self.stencil.noise:
+                out.append(0)
+                continue
+            amplitude = rewrite(self.stencil.noise[state], {"t": t.node}, {}, values)
+            out.append(amplitude * increment)
+        return Vector(out, self.lift)
+
+    def keep(self, node: Any, name: str) -> str:
+        """Store a value in the pass under way."""
+        known = self.stored.get(node)
+        if known is not None and not name.startswith("@end"):
+            return known[1]
+        self.stores[-1].append((node, name))
+        self.stored.setdefault(node, (len(self.stores) - 1, name))
+        return name
+
+    def stored_now(self, name: str) -> bool:
+        return any(name == other for _, other in self.stores[-1])
+
+    def finish(self, ends: list[str]) -> Schedule:
+        """Materialise what later passes need, share buffers, and name everything by its place."""
+        bodies: list[list[tuple[Expr, str]]] = [[] for _ in self.stores]
+        for p in range(len(self.stores) - 1, -1, -1):
+            for node, name in self.stores[p]:
+                bodies[p].append((self._cut(node, p), name))
+        inputs = [_buffers_read([node for node, _ in body]) for body in bodies]
+        roles = _allocate(bodies, inputs, len(self.stencil.right_side))
+        passes = tuple(self._pass(body, roles) for body in bodies)
+        return Schedule(passes, 1 + max(roles.values()), tuple(roles[name] for name in ends), tuple(self.numbers))
+
+    def _cut(self, node: Expr, p: int) -> Expr:
+        """The graph that pass p computes for a node: what was born before is loaded from memory."""
+        done: dict[Expr, Expr] = {}
+        for n in _walk_until(node, lambda part: self._in_memory(part, p)):
+            if self._in_memory(n, p):
+                done[n] = load(self._materialise(n), self.origin)
+            else:
+                done[n] = rebuild(n, tuple(done[a] for a in n.args)) if n.args else n
+        return done[node]
+
+    def _in_memory(self, node: Expr, p: int) -> bool:
+        return bool(node.args) and self.born.get(node, p) < p and _has_load(node)
+
+    def _materialise(self, node: Expr) -> str:
+        if node not in self.stored:
+            birth = self.born[node]
+            name = f"@kept{len(self.stored)}"
+            self.stored[node] = (birth, name)
+            self.stores[birth].append((node, name))
+        return self.stored[node][1]
+
+    def _pass(self, body: list[tuple[Expr, str]], roles: Mapping[str, int]) -> Pass:
+        nodes = [node for node, _ in body]
+        read = list(_buffers_read(nodes))
+        slots = {name: f"@{k}" for k, name in enumerate(read)}
+        shifted = {n.value[0] for n in walk(nodes) if n.op == "load" and any(n.value[1])}
+        times = [(name, *self.ghost_time[name]) for name in read if name in shifted]
+        order = [n.value for n in walk([*nodes, *(time for _, _, time in times)])
+                 if n.op == "symbol" and n.value.startswith("#")]
+        local = {name: symbol(f"#{k}") for k, name in enumerate(order)}
+        in_place = {roles[name]: k for k, name in enumerate(read)}
+        kernel = Kernel(
+            outputs=tuple(rewrite(node, local, slots) for node in nodes),
+            in_place=tuple(in_place.get(roles[name], -1) for _, name in body),
+            ghosts=tuple((read.index(name), state, rewrite(time, local, {})) for name, state, time in times),
+            slots=len(read),
+        )
+        return Pass(kernel, tuple(roles[name] for name in read), tuple(roles[name] for _, name in body),
+                    tuple(int(name[1:]) for name in order))
+
+
+def rewrite(node: Expr, symbols: Mapping[str, Expr], loads: Mapping[str, str],
+            values: Mapping[str, Expr] | None = None) -> Expr:
+    """The graph with symbols replaced by nodes, loads renamed, and loads at the cell itself replaced by `values`."""
+    done: dict[Expr, Expr] = {}
+    for n in walk([node]):
+        if n.op == "symbol":
+            done[n] = symbols.get(n.value, n)
+        elif n.op == "load":
+            name, offset = n.value
+            here = values is not None and name in values and not any(offset)
+            done[n] = values[name] if here and values else load(loads.get(name, name), offset)
+        else:
+            done[n] = rebuild(n, tuple(done[a] for a in n.args)) if n.args else n
+    return done[node]
+
+
+def _walk_until(root: Expr, stop: Callable[[Expr], bool]) -> list[Expr]:
+    """Nodes below the root in order of computation, not descending below those where `stop` holds."""
+    order: list[Expr] = []
+    seen: set[Expr] = set()
+    stack = [(root, False)]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            if not stop(node):
+                stack.extend((arg, False) for arg in reversed(node.args) if arg not in seen)
+    return order
+
+
+def _has_load(node: Expr) -> bool:
+    return any(n.op == "load" for n in walk([node]))
+
+
+def _buffers_read(nodes: list[Expr]) -> dict[str, bool]:
+    """Buffers that the graphs load, in order of use, and whether they are read at a neighbour."""
+    read: dict[str, bool] = {}
+    for n in walk(nodes):
+        if n.op == "load" and n.value[0].startswith("@"):
+            name, offset = n.value
+            read[name] = read.get(name, False) or any(offset)
+    return read
+
+
+def _allocate(bodies: list[list[tuple[Expr, str]]], inputs: list[dict[str, bool]], states: int) -> dict[str, int]:
+    """A buffer for each value: its own, a free one, or that of a value last read here at the cell itself."""
+    last: dict[str, int] = {}
+    for p, read in enumerate(inputs):
+        last.update(dict.fromkeys(read, p))
+    roles = {f"@{i}": i for i in range(states)}
+    live, free, count = list(roles), [], states
+    for p, body in enumerate(bodies):
+        for name in [name for name in live if last.get(name, -1) < p]:
+            live.remove(name)
+            free.append(roles[name])
+        replaceable = [name for name in live if last.get(name) == p and not inputs[p][name]]
+        for _, name in body:
+            if replaceable:
+                old = replaceable.pop(0)
+                live.remove(old)
+                roles[name] = roles[old]
+            elif free:
+                roles[name] = free.pop()
+            else:
+                roles[name], count = count, count + 1
+            live.append(name)
+    return roles
+
+
+def parameters_of(schedule: Schedule) -> frozenset[str]:
+    """Names of the parameters that the kernels of a schedule read."""
+    names = free_symbols(*(node for p in schedule.passes for node in p.kernel.outputs))
+    return frozenset(name for name in names if name != "t" and not name.startswith("#"))

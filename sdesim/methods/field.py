@@ -1,0 +1,144 @@
+"""Time-stepping methods for fields on a stencil, each the lines of its paper.
+
+A method is a pure function (m, t, y, h, w) → the state after a step h. `y` is a `Vector` of states (arrays in the
+reference, graph nodes in the trace), `m.f(t, y)` the right-hand side ∂y/∂t, `m.noise(t, y, dW)` the noise amplitude at
+the start of the step times `w.dW`, the increments of the cells' Wiener processes. A stabilised method has one more
+argument, its number of stages s.
+
+Stability is said for dy/dt = λy with the negative real λ of diffusion, |λ| ≤ ρ, and the imaginary ones of transport.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Bounds on the eigenvalues of a discrete right-hand side, in 1/time.
+
+    `diffusion` bounds the negative real ones, `advection` the imaginary ones (transport), `reaction` those of the
+    reaction's Jacobian at the initial state. `drift` is Σ v²/D, which limits explicit Euler with central transport.
+    """
+
+    diffusion: float
+    advection: float = 0.0
+    reaction: float = 0.0
+    drift: float = 0.0
+
+
+def euler(m: Any, t: Any, y: Any, h: float, w: Any) -> Any:
+    """Forward Euler."""
+    return y + m.f(t, y) * h
+
+
+def euler_maruyama(m: Any, t: Any, y: Any, h: float, w: Any) -> Any:
+    """Euler–Maruyama (Maruyama 1955): the noise amplitude is taken at the start of the step (Itô)."""
+    return y + m.f(t, y) * h + m.noise(t, y, w.dW)
+
+
+def ssprk3(m: Any, t: Any, y: Any, h: float, w: Any) -> Any:
+    """Third-order strong-stability-preserving Runge–Kutta (Shu & Osher 1988, eq. 2.18)."""
+    u = y + m.f(t, y) * h
+    u = y * (3 / 4) + (u + m.f(t + h, u) * h) * (1 / 4)
+    return y * (1 / 3) + (u + m.f(t + 0.5 * h, u) * h) * (2 / 3)
+
+
+def rk4(m: Any, t: Any, y: Any, h: float, w: Any) -> Any:
+    """The classical fourth-order Runge–Kutta method (Kutta 1901)."""
+    k1 = m.f(t, y)
+    k2 = m.f(t + 0.5 * h, y + k1 * (0.5 * h))
+    k3 = m.f(t + 0.5 * h, y + k2 * (0.5 * h))
+    k4 = m.f(t + h, y + k3 * h)
+    return y + (k1 + k2 * 2.0 + k3 * 2.0 + k4) * (h / 6)
+
+
+def rkl2(m: Any, t: Any, y: Any, h: float, w: Any, s: int) -> Any:
+    """Runge–Kutta–Legendre, second order, s ≥ 2 stages (Meyer, Balsara & Aslam 2014, eqs. 10–17).
+
+    Its stability polynomial 1 − b_s + b_s P_s(1 + w₁hλ) is bounded by 1 for hρ ≤ (s² + s − 2)/2.
+    """
+    w1 = 4 / (s * s + s - 2)
+    b = [1 / 3, 1 / 3] + [(j * j + j - 2) / (2 * j * (j + 1)) for j in range(2, s + 1)]
+    c = [0.0, w1 * b[1]] + [(j * j + j - 2) / (s * s + s - 2) for j in range(2, s + 1)]
+    f0 = m.f(t, y)
+    before, u = y, y + f0 * (b[1] * w1 * h)
+    for j in range(2, s + 1):
+        mu = (2 * j - 1) / j * b[j] / b[j - 1]
+        nu = -(j - 1) / j * b[j] / b[j - 2]
+        gamma = mu * w1
+        a = 1 - b[j - 1]
+        f = m.f(t + c[j - 1] * h, u)
+        before, u = u, u * mu + before * nu + y * (1 - mu - nu) + f * (gamma * h) + f0 * (-a * gamma * h)
+    return u
+
+
+def euler_limit(spectrum: Spectrum) -> float:
+    """Largest stable step of forward Euler: h(ρ + 2|λ_imag|) ≤ 2, and h·Σ v²/D ≤ 2 for central transport."""
+    return 2.0 / max(spectrum.diffusion + spectrum.reaction, spectrum.drift, _TINY)
+
+
+def ssprk3_limit(spectrum: Spectrum) -> float:
+    """Largest stable step of three-stage third-order Runge–Kutta: 2.5127 on the real axis, 1.732 on the imaginary."""
+    return 1.0 / max((spectrum.diffusion + spectrum.reaction) / 2.5127, spectrum.advection / 1.7320, _TINY)
+
+
+def rk4_limit(spectrum: Spectrum) -> float:
+    """Largest stable step of four-stage fourth-order Runge–Kutta: 2.7852 on the real axis, 2.828 on the imaginary."""
+    return 1.0 / max((spectrum.diffusion + spectrum.reaction) / 2.7852, spectrum.advection / 2.8284, _TINY)
+
+
+def rkl2_limit(spectrum: Spectrum) -> float:
+    """No limit from diffusion: stages are added until the step is stable. Transport limits it like Euler."""
+    return 1.0 / max(spectrum.advection, _TINY)
+
+
+def rkl2_stages(h: float, spectrum: Spectrum) -> int:
+    """Fewest stages, odd and at least 3, for which h(ρ + reaction) ≤ (s² + s − 2)/2, with 5 % to spare.
+
+    Odd, because with an even number the stiffest modes are damped least (Meyer, Balsara & Aslam 2014, § 3).
+
+    >>> rkl2_stages(1.0, Spectrum(diffusion=40.0))
+    9
+    """
+    reach = 1.05 * h * (spectrum.diffusion + spectrum.reaction)
+    s = max(3, math.ceil(0.5 * (math.sqrt(9.0 + 8.0 * reach) - 1.0)))
+    return s + 1 - s % 2
+
+
+_TINY = 1e-300
+
+
+@dataclass(frozen=True)
+class FieldMethod:
+    """What a stencil method is: its function, and what is known of it.
+
+    `strong_order` and `weak_order` are None where the method knows no noise; `limit` gives the largest stable step
+    for a `Spectrum`, `stages` the number of stages that a step needs (None where it is fixed).
+    """
+
+    name: str
+    step: Callable[..., Any]
+    order: int
+    noise: tuple[str, ...]
+    limit: Callable[[Spectrum], float]
+    source: str
+    stages: Callable[[float, Spectrum], int] | None = None
+    kind: str = "stencil"
+
+
+FIELD_METHODS: dict[str, FieldMethod] = {
+    method.name: method
+    for method in (
+        FieldMethod("euler", euler, 1, (), euler_limit, "Euler 1768"),
+        FieldMethod("euler_maruyama", euler_maruyama, 1, ("additive", "multiplicative"), euler_limit,
+                    "Maruyama 1955"),
+        FieldMethod("ssprk3", ssprk3, 3, (), ssprk3_limit, "Shu & Osher 1988, doi:10.1016/0021-9991(88)90177-5"),
+        FieldMethod("rk4", rk4, 4, (), rk4_limit, "Kutta 1901"),
+        FieldMethod("rkl2", rkl2, 2, (), rkl2_limit, "Meyer, Balsara & Aslam 2014, doi:10.1016/j.jcp.2013.08.021",
+                    stages=rkl2_stages),
+    )
+}
