@@ -36,11 +36,11 @@ def evaluate(
     """Score a synthetic ensemble against a reference (held-out) ensemble.
 
     Args:
-        reference: variables over (member and/or time, *space), free of NaN. synthetic: the same variables
-        over the same space, any number of samples. variables: names to score; None scores all that both
-        hold with a space dimension. condition: parameters on `member` that pair synthetic members with
-        reference members; None uses all the
-            real-valued coordinates of `member` that both have, an empty sequence pairs nothing.
+        reference: variables over (member and/or time, *space), free of NaN.
+        synthetic: the same variables over the same space, any number of samples.
+        variables: names to score; None scores all that both hold with a space dimension.
+        condition: parameters on `member` that pair synthetic members with reference members; None uses all
+            the real-valued coordinates of `member` that both have, an empty sequence pairs nothing.
         training: the fields that the model saw; adds the memorisation scores.
         periodic: for each space dimension; None judges by the reference (`spectra.is_periodic`).
         block: neighbouring samples drawn together in the bootstrap (the correlation time of a series).
@@ -49,12 +49,12 @@ def evaluate(
         seed: of patches, directions and bootstrap.
 
     Returns:
-        Dataset over `variable`, with `band`, `axis` and `probability` dimensions; attribute `conditional`
-        is 1 where the proper scores are conditional.
+        Dataset with dimensions `band`, `axis` and `probability`, and `variable` where there are several;
+        attribute `conditional` is 1 where the proper scores are conditional.
 
     Raises:
-        KeyError: a variable is missing. ValueError: grids differ, values are not finite, conditions do not
-        pair.
+        KeyError: a variable is missing.
+        ValueError: grids differ, values are not finite, named conditions do not pair.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
@@ -75,7 +75,10 @@ def evaluate(
         if training is not None:
             part |= measures.memorisation(pair, samples(training, name, pair.space))
         parts.append(_labelled(part, pair, str(reference[name].attrs.get("units", "1"))))
-    scores = xr.concat(parts, dim=xr.DataArray(names, dims="variable", name="variable"))
+    if len(names) == 1:
+        scores = parts[0].assign_coords(variable=names[0])
+    else:
+        scores = xr.concat(parts, dim=xr.DataArray(names, dims="variable", name="variable"), coords="minimal")
     scores.attrs = {
         "title": "Scores of a synthetic ensemble against a reference ensemble",
         "conditional": int(pairs is not None),
