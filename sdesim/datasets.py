@@ -103,7 +103,7 @@ def to_dataset(
         else:
             array = _shaped(name, value, ("member",), sizes)
             coordinates[name] = ("member", array, {"units": units.get(name, "1"), "long_name": f"parameter {name}"})
-    about = {"title": f"ensemble of {', '.join(states) or ', '.join(data)}", "history": "made by sdesim"}
+    about = {"title": f"ensemble of {', '.join(states) or ', '.join(data)}", "history": f"made by sdesim {version()}"}
     attrs = {"Conventions": CONVENTIONS, **about, **constants, **(attributes or {})}
     check_attributes(attrs, "the Dataset")
     return xr.Dataset(data, coordinates, attrs)
@@ -159,6 +159,21 @@ def check_attributes(attrs: Mapping[Any, Any], owner: str) -> None:
                 f"attribute {key!r} of {owner} is a {type(value).__name__}; files hold strings and numbers only: "
                 "store text (JSON for structured values, 0 or 1 for a bool), or leave the attribute out"
             )
+
+
+def version() -> str:
+    """Return the version of the library that is installed.
+
+    >>> version().count(".")
+    2
+    """
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("sdesim")
+    except PackageNotFoundError:  # a checkout on the path, not installed
+        return "0.0.0"
 
 
 def _coordinates(
