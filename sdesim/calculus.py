@@ -9,7 +9,7 @@ products and one square root (square and multiply, in the same order everywhere)
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,8 @@ from sdesim.expressions import (
 )
 
 
-def walk(roots: Iterable[Expr]) -> list[Expr]:
-    """Every node below the roots, operands before the operations that use them, each once.
+def walk(roots: Iterable[Expr], known: Container[Any] = ()) -> list[Expr]:
+    """Every node below the roots, operands before the operations that use them, each once; not below `known` nodes.
 
     The order is that of writing: depth first, left to right, without recursion.
     """
@@ -46,7 +46,8 @@ def walk(roots: Iterable[Expr]) -> list[Expr]:
         elif node not in seen:
             seen.add(node)
             stack.append((node, True))
-            stack.extend((arg, False) for arg in reversed(node.args) if arg not in seen)
+            if node not in known:
+                stack.extend((arg, False) for arg in reversed(node.args) if arg not in seen)
     return order
 
 
@@ -224,7 +225,8 @@ def apply(machine: Machine, node: Expr, values: Sequence[Any]) -> Any:
 def evaluate(nodes: Sequence[Expr], env: Mapping[Hashable, Any], machine: Machine = arithmetic.NUMPY) -> list[Any]:
     """The values of the expressions, with symbols and loads looked up in `env`, on a machine's kind of number.
 
-    Shared nodes are evaluated once. On `sdesim.arithmetic.NUMPY` the values are arrays or floats.
+    Shared nodes are evaluated once; `env` may hold values of whole nodes too, under the node itself. On
+    `sdesim.arithmetic.NUMPY` the values are arrays or floats.
 
     >>> from sdesim.parsing import parse
     >>> evaluate([parse("x**2 + 1")], {"x": 3.0})
@@ -232,8 +234,10 @@ def evaluate(nodes: Sequence[Expr], env: Mapping[Hashable, Any], machine: Machin
     """
     values: dict[Expr, Any] = {}
     with np.errstate(all="ignore"):  # overflow and NaN are results here: a diverging member is marked, not warned about
-        for n in walk(nodes):
-            if n.op in ("symbol", "load"):
+        for n in walk(nodes, env):
+            if n in env:
+                values[n] = env[n]
+            elif n.op in ("symbol", "load"):
                 if n.value not in env:
                     raise KeyError(f"no value for {n.value!r}; values are given for {sorted(map(str, env))}")
                 values[n] = env[n.value]

@@ -1,0 +1,230 @@
+"""Fused CPU kernels for SDEs: one block of members through every step and every save, in one call.
+
+The module has three functions. `fill` draws the normals of one Wiener process for two steps (a Box–Muller pair belongs
+to one member); `step` applies the traced method to every member of the block; `run` holds the loops over saves and
+steps. Rows are separate `noalias` arguments and the loop over members is innermost, so LLVM vectorises both; states
+and noise of a block stay in the first-level cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from llvmlite import ir
+
+from sdesim.calculus import evaluate, walk
+from sdesim.kernels.llvm import Compiled, integer, loop
+from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, VOID, LLVMMachine
+from sdesim.kernels.sde_trace import SDETrace
+from sdesim.streams import Purpose, normal_pair
+
+BLOCK = 512
+_SCALARS = ("t:", "h:", "s:")
+
+
+def _function(module: ir.Module, name: str, arguments: list[Any], rows: int) -> tuple[Any, ir.IRBuilder]:
+    """An internal function whose first `rows` arguments are distinct rows."""
+    fn = ir.Function(module, ir.FunctionType(VOID, arguments), name)
+    fn.attributes.add("noinline")
+    for a in fn.args[:rows]:
+        a.add_attribute("noalias")
+    return fn, ir.IRBuilder(fn.append_basic_block())
+
+
+def _fill(module: ir.Module) -> Any:
+    """fill(first, second, members, n, c1, c2, purpose, k0, k1): a pair of normals for each member."""
+    fn, b = _function(module, "fill", [F64_POINTER, F64_POINTER, I64_POINTER] + [I64] * 6, rows=3)
+    first, second, members, n, *words = fn.args
+    m = LLVMMachine(b)
+    c1, c2, c3, k0, k1 = (m.wrap(w) for w in words)
+    with loop(b, n) as i:
+        counter = [m.wrap(b.load(b.gep(members, [i]))), c1, c2, c3]
+        z = normal_pair(m, counter, (k0, k1))
+        b.store(z[0].value, b.gep(first, [i]))
+        b.store(z[1].value, b.gep(second, [i]))
+    b.ret_void()
+    return fn
+
+
+def _step(module: ir.Module, tr: SDETrace) -> Any:
+    """step(states…, normals…, varying parameters…, n, t, h, √h, uniform parameters): X ↦ X' in place."""
+    rows = tr.dimension + tr.channels + len(tr.varying)
+    fn, b = _function(module, "step", [F64_POINTER] * rows + [I64, F64, F64, F64, F64_POINTER], rows)
+    args = list(fn.args)
+    n, uniform = args[rows], args[rows + 4]
+    m = LLVMMachine(b)
+    env: dict[Any, Any] = {name: m.wrap(a) for name, a in zip(_SCALARS, args[rows + 1 : rows + 4], strict=True)}
+    for k, name in enumerate(tr.parameters):
+        if name not in tr.varying:
+            env[f"p:{name}"] = m.wrap(b.load(b.gep(uniform, [integer(k)])))
+    # what depends on nothing of the member is computed once, before the loop
+    per_member = {f"y:{i}" for i in range(tr.dimension)} | {f"z:{c}" for c in range(tr.channels)}
+    per_member |= {f"p:{name}" for name in tr.varying}
+    env |= _hoisted(tr, per_member, env, m)
+    with loop(b, n) as i:
+        names = [f"y:{j}" for j in range(tr.dimension)] + [f"z:{c}" for c in range(tr.channels)]
+        names += [f"p:{name}" for name in tr.varying]
+        local = env | {name: m.wrap(b.load(b.gep(row, [i]))) for name, row in zip(names, args, strict=False)}
+        results = evaluate(tr.step, local, m)
+        for value, row in zip(results, args, strict=False):
+            b.store(value.value, b.gep(row, [i]))
+    b.ret_void()
+    return fn
+
+
+def _hoisted(tr: SDETrace, per_member: set[str], env: dict[Any, Any], m: LLVMMachine) -> dict[Any, Any]:
+    """Values of the maximal uniform subgraphs, keyed by the node itself."""
+    varies: dict[Any, bool] = {}
+    wanted = []
+    for node in walk(tr.step):
+        varies[node] = node.value in per_member if node.op == "symbol" else any(varies[a] for a in node.args)
+        wanted += [a for a in node.args if varies[node] and not varies[a] and a.args]
+    wanted += [e for e in tr.step if not varies[e] and e.args]
+    nodes = list(dict.fromkeys(wanted))
+    return dict(zip(nodes, evaluate(nodes, env, m), strict=True))
+
+
+class _Run:
+    """Builds `run`: for each save, step up to it, take a bridged partial step if it lies between steps, store."""
+
+    arguments = (
+        ("members", I64_POINTER), ("n", I64), ("state", F64_POINTER), ("scratch", F64_POINTER),
+        ("varying", F64_POINTER), ("uniform", F64_POINTER), ("out", F64_POINTER), ("stride", I64), ("saves", I64),
+        ("due", I64_POINTER), ("start", I64), ("bridge", F64_POINTER), ("t0", F64), ("h", F64), ("root", F64),
+        ("k0", I64), ("k1", I64),
+    )  # fmt: skip
+
+    def __init__(self, module: ir.Module, tr: SDETrace) -> None:
+        self.tr, self.fill, self.step = tr, _fill(module), _step(module, tr)
+        fn = ir.Function(module, ir.FunctionType(VOID, [t for _, t in self.arguments]), "run")
+        self.b = ir.IRBuilder(fn.append_basic_block())
+        self.a = dict(zip((name for name, _ in self.arguments), fn.args, strict=True))
+        # scratch rows: normals of even steps, of odd steps, bridge values, normals of a partial step, state copy, waste
+        c = tr.channels
+        self.even, self.odd, self.path, self.partial, self.copy, self.waste = (
+            0,
+            c,
+            2 * c,
+            3 * c,
+            4 * c,
+            4 * c + tr.dimension,
+        )
+        self.build()
+
+    def row(self, base: str, index: Any) -> Any:
+        """Row `index` (int or i64 value) of a block of rows of BLOCK numbers."""
+        offset = integer(index * BLOCK) if isinstance(index, int) else self.b.mul(index, integer(BLOCK))
+        return self.b.gep(self.a[base], [offset])
+
+    def build(self) -> None:
+        b, a = self.b, self.a
+        done = b.alloca(I64)
+        b.store(a["start"], done)
+        with loop(b, a["saves"], name="save") as j:
+            due = b.load(b.gep(a["due"], [j]))
+            with loop(b, due, b.load(done), name="step") as s:
+                self.advance(s)
+            b.store(due, done)
+            self.store_save(j, due)
+        b.ret_void()
+
+    def normals(self, s: Any) -> None:
+        """Draw the pair of rows that step s belongs to, if s begins it."""
+        b, a = self.b, self.a
+        first = b.icmp_signed("==", s, a["start"])
+        even = b.icmp_signed("==", b.and_(s, integer(1)), integer(0))
+        with b.if_then(b.or_(first, even)):
+            self.draw_pair(s)
+
+    def draw_pair(self, s: Any) -> None:
+        b, a = self.b, self.a
+        for c in range(self.tr.channels):
+            rows = [self.row("scratch", self.even + c), self.row("scratch", self.odd + c)]
+            half = b.lshr(s, integer(1))
+            words = [half, integer(c), integer(Purpose.STEP), a["k0"], a["k1"]]
+            b.call(self.fill, [*rows, a["members"], a["n"], *words])
+
+    def noise_row(self, s: Any, c: int) -> Any:
+        parity = self.b.mul(self.b.and_(s, integer(1)), integer(self.tr.channels))
+        return self.row("scratch", self.b.add(parity, integer(c)))
+
+    def time(self, s: Any) -> Any:
+        return self.b.fadd(self.a["t0"], self.b.fmul(self.b.sitofp(s, F64), self.a["h"]))
+
+    def call_step(self, states: list[Any], normals: list[Any], t: Any, h: Any, root: Any) -> None:
+        varying = [self.row("varying", k) for k in range(len(self.tr.varying))]
+        self.b.call(self.step, [*states, *normals, *varying, self.a["n"], t, h, root, self.a["uniform"]])
+
+    def advance(self, s: Any) -> None:
+        self.normals(s)
+        states = [self.row("state", i) for i in range(self.tr.dimension)]
+        normals = [self.noise_row(s, c) for c in range(self.tr.channels)]
+        self.call_step(states, normals, self.time(s), self.a["h"], self.a["root"])
+
+    def store_save(self, j: Any, due: Any) -> None:
+        """Store save j: the state itself on the step grid, else a partial step with a bridged increment."""
+        b = self.b
+        weights = [b.load(b.gep(self.a["bridge"], [b.add(b.mul(j, integer(6)), integer(k))])) for k in range(6)]
+        between = b.fcmp_ordered(">", weights[3], ir.Constant(F64, 0.0))
+        with b.if_else(between) as (off_grid, on_grid):
+            with off_grid:
+                self.partial_step(due, weights)
+                self.copy_out(j, [self.row("scratch", self.copy + i) for i in range(self.tr.dimension)])
+            with on_grid:
+                self.copy_out(j, [self.row("state", i) for i in range(self.tr.dimension)])
+
+    def copy_out(self, j: Any, rows: list[Any]) -> None:
+        b, a = self.b, self.a
+        for i, row in enumerate(rows):
+            index = b.add(b.mul(j, integer(self.tr.dimension)), integer(i))
+            target = b.gep(a["out"], [b.mul(index, a["stride"])])
+            with loop(b, a["n"]) as k:
+                b.store(b.load(b.gep(row, [k])), b.gep(target, [k]))
+
+    def partial_step(self, s: Any, weights: list[Any]) -> None:
+        """From the state at step s, a step of length θh with W(θ) drawn from the bridge to this step's own increment.
+
+        W = W_before + r (z − W_before) + q ζ in units of √h, normalised by 1/√θ: see `integrate.bridge_plan`.
+        """
+        b, tr = self.b, self.tr
+        r, q, inverse, h, root, ordinal = weights
+        self.normals(s)
+        index = b.fptoui(ordinal, I64)
+        for c in range(tr.channels):
+            zeta, waste = self.row("scratch", self.partial + c), self.row("scratch", self.waste)
+            channel = b.or_(b.shl(index, integer(16)), integer(c))
+            words = [s, channel, integer(Purpose.BRIDGE), self.a["k0"], self.a["k1"]]
+            b.call(self.fill, [zeta, waste, self.a["members"], self.a["n"], *words])
+            self.bridge(c, s, zeta, r, q, inverse, b.fcmp_ordered("==", ordinal, ir.Constant(F64, 0.0)))
+        for i in range(tr.dimension):
+            source, target = self.row("state", i), self.row("scratch", self.copy + i)
+            with loop(b, self.a["n"]) as k:
+                b.store(b.load(b.gep(source, [k])), b.gep(target, [k]))
+        states = [self.row("scratch", self.copy + i) for i in range(tr.dimension)]
+        normals = [self.row("scratch", self.partial + c) for c in range(tr.channels)]
+        self.call_step(states, normals, self.time(s), h, root)
+
+    def bridge(self, c: int, s: Any, zeta: Any, r: Any, q: Any, inverse: Any, first: Any) -> None:
+        b = self.b
+        z, path = self.noise_row(s, c), self.row("scratch", self.path + c)
+        with loop(b, self.a["n"]) as k:
+            before = b.select(first, ir.Constant(F64, 0.0), b.load(b.gep(path, [k])))
+            gap = b.fsub(b.load(b.gep(z, [k])), before)
+            w = b.fadd(b.fadd(before, b.fmul(r, gap)), b.fmul(q, b.load(b.gep(zeta, [k]))))
+            b.store(w, b.gep(path, [k]))
+            b.store(b.fmul(w, inverse), b.gep(zeta, [k]))
+
+
+class SDEKernel:
+    """The compiled kernel of one trace; `scratch_rows` rows of BLOCK numbers are its work space."""
+
+    def __init__(self, tr: SDETrace) -> None:
+        module = ir.Module()
+        self.trace = tr
+        self.scratch_rows = 4 * tr.channels + tr.dimension + 1
+        self.module = module
+        _Run(module, tr)
+        self.code = Compiled(module)
+        types = {I64: ctypes.c_int64, F64: ctypes.c_double}
+        self.run = self.code.function("run", *(types.get(t, ctypes.c_void_p) for _, t in _Run.arguments))
