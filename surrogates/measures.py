@@ -149,9 +149,8 @@ def distribution(
     band = _quantile_band(y, p, block, bootstrap, seed)
     quantiles = [np.quantile(v, p) for v in (y, x)]
     tail = (p < 0.02) | (p > 0.98)
-    w1 = "W1 of the pooled values over their standard deviation in the reference"
-    villani = "Villani (2003), thm 2.18"
-    probability = ("probability",)
+    w1, villani = "W1 of the pooled values over their standard deviation in the reference", "Villani (2003), thm 2.18"
+
     return {
         "pixel_qq": _scalar(distances.quantile_distance(y, x), f"pixels: {w1}", source=villani),
         "gradient_qq": _scalar(
@@ -175,10 +174,10 @@ def distribution(
             float(np.mean(np.abs(quantiles[1] - quantiles[0])[tail]) / y.std()),
             "mean distance of the quantiles beyond 2 % and 98 %, over the standard deviation",
         ),
-        "quantile": Score(probability, quantiles[1], "quantile of the pooled synthetic pixels", "u"),
-        "reference_quantile": Score(probability, quantiles[0], "quantile of the pooled reference pixels", "u"),
-        "reference_quantile_low": Score(probability, band[0], "its 95 % confidence band, lower", "u"),
-        "reference_quantile_high": Score(probability, band[1], "its 95 % confidence band, upper", "u"),
+        "quantile": Score(("probability",), quantiles[1], "quantile of the pooled synthetic pixels", "u"),
+        "reference_quantile": Score(("probability",), quantiles[0], "quantile of the pooled reference pixels", "u"),
+        "reference_quantile_low": Score(("probability",), band[0], "its 95 % confidence band, lower", "u"),
+        "reference_quantile_high": Score(("probability",), band[1], "its 95 % confidence band, upper", "u"),
     }
 
 

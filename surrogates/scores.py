@@ -13,6 +13,7 @@ held-out member. Otherwise the synthetic ensemble is one climatological forecast
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import xarray as xr
 
@@ -84,6 +85,34 @@ def evaluate(
         "conditional": int(pairs is not None),
         "draws_per_member": 0 if pairs is None else len(pairs),
     }
+    return scores
+
+
+def compare(
+    reference: xr.Dataset, sources: Mapping[str, xr.Dataset], *, training: xr.Dataset | None = None, **options: Any
+) -> xr.Dataset:
+    """Scores of several ensembles against one reference, along a new dimension `source`.
+
+    `sources` maps a name (surrogate, fresh, gaussian) to an ensemble; `options` are those of `evaluate`, the same
+    for all. What belongs to the reference alone has no `source` dimension. Raises what `evaluate` raises.
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> make = lambda a: xr.Dataset({"u": (("member", "x"), a * rng.normal(size=(200, 32)))}, {"x": np.arange(32.0)})
+    >>> scores = compare(make(1), {"fresh": make(1), "wide": make(2)})
+    >>> bool(scores.crps.sel(source="wide") > scores.crps.sel(source="fresh"))
+    True
+    """
+    if not sources:
+        raise ValueError("wanted at least one ensemble to score, got none: pass {name: Dataset}")
+    each = [evaluate(reference, ds, training=training, **options) for ds in sources.values()]
+    own = [n for n in each[0].data_vars if not str(n).startswith("reference_") and n != "variance_share"]
+    label = xr.DataArray(list(sources), dims="source", name="source", attrs={"long_name": "ensemble scored"})
+    scores = xr.concat([e[own] for e in each], dim=label, coords="minimal", compat="override")
+    scores = scores.assign({str(n): each[0][n] for n in each[0].data_vars if n not in own})
+    for name in own:
+        scores[name].attrs = each[0][name].attrs
+    scores.attrs = each[0].attrs | {"conditional": min(int(e.attrs["conditional"]) for e in each)}
     return scores
 
 
