@@ -25,7 +25,7 @@ from sdesim.expressions import Expr
 from sdesim.grids import Grid
 from sdesim.parsing import as_expr
 from sdesim.printing import to_text
-from sdesim.spectral import Kind, Transform, inverse
+from sdesim.spectral import Kind, Transform, inverse, no_flux
 from sdesim.streams import Purpose, field_normals
 
 Length: TypeAlias = float | Mapping[str, float]
@@ -96,8 +96,7 @@ class GaussianField:
             state: which state of the model the field is for: different states draw different noise.
             parameters: values that mean and std may name: numbers, or arrays over the members.
         """
-        no_flux: tuple[Kind, ...] = ("neumann",) * grid.dimension
-        transform = Transform(grid, tuple(kinds) if kinds is not None else no_flux)
+        transform = Transform(grid, tuple(kinds) if kinds is not None else no_flux(grid))
         index = np.atleast_1d(np.asarray(members))
         known = {**grid.mesh, **{name: _over_members(value, index.size, grid)
                                  for name, value in (parameters or {}).items()}}

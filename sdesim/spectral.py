@@ -171,6 +171,11 @@ class Transform:
         return np.repeat(full, 2, axis=-1) if self.is_complex else np.array(full)
 
 
+def no_flux(grid: Grid) -> tuple[Kind, ...]:
+    """The kinds of a box with no flux through any edge."""
+    return tuple("neumann" for _ in grid.axes)
+
+
 def kind_of(low: Condition, high: Condition) -> Kind | None:
     """The transform that a pair of conditions asks for, by their types; None for a Robin condition.
 

@@ -1,0 +1,162 @@
+"""The time loop of fields: steps between save times, in blocks of members over threads.
+
+Between two save times the step is the save interval divided by the smallest whole number that keeps it ≤ dt. Steps are
+counted from the start of the run, so no two steps share noise, and noise belongs to (seed, member) alone: any cut of
+the members into blocks gives the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim.methods.method import Method
+from sdesim.methods.modal import ModalModel, split
+from sdesim.models.pde import PDE
+
+BLOCK_VALUES = 1 << 17  # cells times members of a block: 1 MB for each array, so that a few stay in the cache
+
+
+@dataclass(frozen=True)
+class FieldResult:
+    """States (times, states, members, *space), status (members,) int8 (0 ok, 1 not finite), notes about the run."""
+
+    states: NDArray[np.float64]
+    status: NDArray[np.int8]
+    notes: Mapping[str, str | float | int] = field(default_factory=dict)
+
+
+def integrate(model: PDE, method: Method, initial: NDArray[np.float64], parameters: Mapping[str, Any],
+              times: NDArray[np.float64], dt: float | None, *, seed: int, members: NDArray[np.int64],
+              backend: str = "kernel", threads: int = 1) -> FieldResult:
+    """Integrate an ensemble of fields.
+
+    Args:
+        model: the PDE.
+        method: a method of kind "stencil" or "spectral".
+        initial: states at ``times[0]``, (states, members, *space).
+        parameters: overrides of the model's: numbers, or arrays (members,).
+        times: save times, rising; the first is the start.
+        dt: largest step; None leaves it to the method (the exact propagators take one step to each save time).
+        seed: of the noise.
+        members: numbers of the members.
+        backend: "kernel" (fused, generated) or "numpy" (the reference); their bits are equal.
+        threads: blocks of members that run at the same time.
+
+    Raises:
+        ValueError: shapes that do not fit, times that do not rise, dt ≤ 0 or missing, a model that the method cannot
+            integrate.
+    """
+    members = np.ascontiguousarray(members, dtype=np.int64)
+    times = np.ascontiguousarray(times, dtype=np.float64)
+    values = _parameters(model, parameters, members.size)
+    _check(model, initial, times, dt, members, backend)
+    if method.kind == "stencil":
+        from sdesim.stencil_integrate import stencil_run
+
+        return stencil_run(model, method, initial, values, times, dt, seed=seed, members=members, backend=backend,
+                           threads=threads)
+    if method.kind != "spectral":
+        raise ValueError(f"{method.name} is a method of kind {method.kind!r}; fields need 'stencil' or 'spectral'")
+    return _spectral_run(model, method, initial, values, times, dt, seed=seed, members=members, backend=backend,
+                         threads=threads)
+
+
+def steps_between(start: float, end: float, dt: float | None) -> int:
+    """The smallest number of equal steps, none longer than dt (to a rounding error), from start to end.
+
+    >>> steps_between(0.0, 1.0, 0.3), steps_between(0.0, 0.3, 0.1), steps_between(0.0, 1.0, None)
+    (4, 3, 1)
+    """
+    return 1 if dt is None else max(1, math.ceil((end - start) / dt - 1e-9))
+
+
+def modal_form(model: PDE, method: Method) -> ModalModel:
+    """The modal form that a spectral method asks for; ValueError when the model or its noise does not fit."""
+    if model.noise and "additive" not in method.noise:
+        raise ValueError(f"{method.name} takes no noise, and this model has some: choose exact, exponential_euler or "
+                         "euler_maruyama")
+    linear = method.name.startswith("exact")
+    scheme = "finite-volume" if method.name == "exact_fv" else "continuous"
+    return split(model, linear_reaction=linear, scheme=scheme)
+
+
+def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], parameters: dict[str, Any],
+                  times: NDArray[np.float64], dt: float | None, *, seed: int, members: NDArray[np.int64],
+                  backend: str, threads: int) -> FieldResult:
+    if dt is None and not method.name.startswith("exact"):
+        raise ValueError(f"{method.name} needs a step: give dt")
+    form = modal_form(model, method)
+    program = None
+    if backend == "kernel":
+        from sdesim.kernels.spectral_trace import trace
+
+        program = trace(method.step, form)
+    block = max(1, min(BLOCK_VALUES // model.grid.size, -(-members.size // threads)))
+    cuts = [slice(first, min(first + block, members.size)) for first in range(0, members.size, block)]
+    states = np.empty((times.size, *initial.shape))
+
+    def run(cut: slice) -> None:
+        from sdesim.kernels.spectral_run import Fused, Reference
+
+        with np.errstate(all="ignore"):
+            own = {name: value[cut] if np.ndim(value) else value for name, value in parameters.items()}
+            u = [transform.forward(initial[i, cut]) for i, transform in enumerate(form.transforms)]
+            stepper = (Reference(method.step, form, u, own, seed, members[cut]) if program is None else
+                       Fused(program, u, own, seed, members[cut]))
+            states[0, :, cut] = initial[:, cut]
+            _advance(stepper, form, times, dt, states[:, :, cut])
+
+    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+        for _ in pool.map(run, cuts):
+            pass
+    finite = np.isfinite(states).all(axis=(0, 1, *range(3, states.ndim)))
+    steps = sum(steps_between(a, b, dt) for a, b in zip(times[:-1], times[1:]))
+    return FieldResult(states, np.where(finite, 0, 1).astype(np.int8), {"steps": steps, "block": block})
+
+
+def _advance(stepper: Any, form: ModalModel, times: NDArray[np.float64], dt: float | None,
+             out: NDArray[np.float64]) -> None:
+    number = 0
+    for save, (start, end) in enumerate(zip(times[:-1], times[1:]), start=1):
+        count = steps_between(start, end, dt)
+        h = float(end - start) / count
+        for k in range(count):
+            stepper.step(float(start) + k * h, h, number)
+            number += 1
+        for i, transform in enumerate(form.transforms):
+            out[save, i] = transform.inverse(stepper.u[i])
+
+
+def _parameters(model: PDE, given: Mapping[str, Any], members: int) -> dict[str, Any]:
+    unknown = sorted(set(given) - set(model.parameters))
+    if unknown:
+        raise KeyError(f"unknown parameter {unknown[0]!r}; the model has {', '.join(model.parameters) or 'none'}")
+    values: dict[str, Any] = {}
+    for name, default in model.parameters.items():
+        value = np.asarray(given.get(name, default), dtype=np.float64)
+        if value.ndim and value.shape != (members,):
+            raise ValueError(f"parameter {name} is a number or one number for each of the {members} members; got the "
+                             f"shape {value.shape}")
+        values[name] = np.ascontiguousarray(value) if value.ndim else float(value)
+    return values
+
+
+def _check(model: PDE, initial: NDArray[np.float64], times: NDArray[np.float64], dt: float | None,
+           members: NDArray[np.int64], backend: str) -> None:
+    wanted = (len(model.state), members.size, *model.grid.shape)
+    if initial.shape != wanted:
+        raise ValueError(f"the initial fields have the shape (states, members, *space) = {wanted}; got "
+                         f"{initial.shape}")
+    if times.ndim != 1 or not times.size or not np.all(np.isfinite(times)) or np.any(np.diff(times) <= 0.0):
+        raise ValueError("times is a rising sequence of finite numbers, the first of them the start")
+    if dt is not None and not (math.isfinite(dt) and dt > 0.0):
+        raise ValueError(f"dt is a positive number; got {dt!r}")
+    if backend not in ("kernel", "numpy"):
+        raise ValueError(f"backend is 'kernel' or 'numpy'; got {backend!r}")

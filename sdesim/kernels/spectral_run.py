@@ -1,0 +1,142 @@
+"""Running a spectral method on a block of members: with fused kernels, or as the NumPy reference.
+
+Both are objects with one method, ``step(t, h, number)``, and the modes of the states in ``u``. The kernels run the
+traced program; the reference calls the method on arrays as it is written. Their bits are equal: the arithmetic is the
+same graph in the same order, the transforms are the same library calls on each member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim.expressions import Expr
+from sdesim.kernels.spectral_noise import noise_kernel
+from sdesim.kernels.spectral_pointwise import body, kernel
+from sdesim.kernels.spectral_trace import Move, Pass, Program
+from sdesim.methods.modal import ArrayStep, ModalModel
+from sdesim.methods.vector import ZERO, Vector
+from sdesim.streams import field_normals
+
+Array = NDArray[np.float64]
+
+
+class Reference:
+    """The method on NumPy arrays.
+
+    Args:
+        method: the step function.
+        form: the modal model.
+        u: modes of the states (members, *modes) at the start.
+        parameters: numbers, or arrays (members,).
+        seed, members: of the noise.
+    """
+
+    def __init__(self, method: Callable[..., Any], form: ModalModel, u: list[Array],
+                 parameters: Mapping[str, Any], seed: int, members: NDArray[np.int64]) -> None:
+        self.method, self.form, self.seed, self.members = method, form, seed, members
+        ones = (1,) * form.model.grid.dimension
+        shaped = {name: np.reshape(value, (-1, *ones)) if np.ndim(value) else np.float64(value)
+                  for name, value in parameters.items()}
+        self.m = ArrayStep(form, shaped)
+        self.u = u
+
+    def step(self, t: float, h: float, number: int) -> None:
+        """Advance by one step from t to t + h."""
+        with np.errstate(all="ignore"):
+            end = self.method(self.m, np.float64(t), Vector(self.u), np.float64(h), self._noise(number))
+        self.u = [np.array(np.broadcast_to(new, old.shape)) for new, old in zip(end, self.u, strict=True)]
+
+    def _noise(self, number: int) -> Vector:
+        shape = self.form.model.grid.shape
+        return Vector(ZERO if q is None else self.form.transforms[i].forward(
+            field_normals(self.seed, self.members, number, i, shape)) for i, q in enumerate(self.form.noise))
+
+
+class Fused:
+    """The traced program with generated kernels; arguments as for `Reference`."""
+
+    def __init__(self, program: Program, u: list[Array], parameters: Mapping[str, Any], seed: int,
+                 members: NDArray[np.int64]) -> None:
+        self.program, self.form, self.seed, self.members = program, program.form, seed, members
+        self.count = members.size
+        self.numbers = {name: np.asarray(value, dtype=np.float64) for name, value in parameters.items()}
+        self.shared = all(value.ndim == 0 for value in self.numbers.values())
+        self.arrays: dict[str, Array] = {name: np.ascontiguousarray(value)[None] for name, value in
+                                         {**self.form.modal, **self.form.physical}.items()}
+        self.arrays |= {f"u{i}": np.ascontiguousarray(modes) for i, modes in enumerate(u)}
+        self.spare: dict[str, Array] = {}
+        self.h = float("nan")
+        self._run(program.source, 0.0, 0.0)
+
+    @property
+    def u(self) -> list[Array]:
+        """Modes of the states."""
+        return [self.arrays[f"u{i}"] for i in range(len(self.form.linear))]
+
+    def step(self, t: float, h: float, number: int) -> None:
+        """Advance by one step from t to t + h."""
+        if h != self.h:
+            self._coefficients(h)
+        for i in self.program.noisy:
+            normals = self._buffer("normals", self.form.model.grid.shape)
+            noise_kernel()(normals, self.seed, self.members, number, i)
+            self.arrays[f"w{i}"] = self._contiguous(self.form.transforms[i].forward(normals))
+        self._run(self.program.steps, t, h)
+        for i in range(len(self.form.linear)):
+            self.arrays[f"u{i}"], self.spare[f"next{i}"] = self.arrays[f"next{i}"], self.arrays[f"u{i}"]
+
+    def _coefficients(self, h: float) -> None:
+        """Compute the hoisted arrays for this step: one for all members where no parameter varies."""
+        self.h = h
+        count = 1 if self.shared else self.count
+        for name, value in self.program.coefficients.items():
+            read = next(name for name in body({name: value}, self._scalars).arrays)
+            self.arrays[name] = np.empty((count, *self.arrays[read].shape[1:]))
+        self._pass(self.program.coefficients, 0.0, h, count)
+
+    def _run(self, steps: tuple[Pass | Move, ...], t: float, h: float) -> None:
+        for step in steps:
+            if isinstance(step, Pass):
+                for name in step.outputs:
+                    self.arrays[name] = self._buffer(name, self._shape(step, name))
+                self._pass(step.outputs, t, h, self.count)
+            else:
+                transform = self.form.transforms[step.state]
+                move = transform.inverse if step.direction == "inverse" else transform.forward
+                self.arrays[step.target] = self._contiguous(move(self.arrays[step.source]))
+
+    def _shape(self, step: Pass, name: str) -> tuple[int, ...]:
+        if step.space == "physical":
+            return self.form.model.grid.shape
+        reads = body({name: step.outputs[name]}, self._scalars).arrays
+        return self.arrays[next(iter(reads))].shape[1:]
+
+    def _pass(self, outputs: Mapping[str, Expr], t: float, h: float, count: int) -> None:
+        """One kernel for each shape of output (states may differ in their transforms)."""
+        shapes: dict[tuple[int, ...], dict[str, Expr]] = {}
+        for name, value in outputs.items():
+            shapes.setdefault(self.arrays[name].shape, {})[name] = value
+        for group in shapes.values():
+            code = body(group, self._scalars)
+            known = {**self.numbers, "t": np.float64(t), "h": np.float64(h)}
+            scalars = np.empty((len(code.scalars), count))
+            for k, name in enumerate(code.scalars):
+                scalars[k] = known[name]
+            kernel(code)([self.arrays[name] for name in group], [self.arrays[name] for name in code.arrays], scalars)
+
+    @property
+    def _scalars(self) -> tuple[str, ...]:
+        return (*self.numbers, "t", "h")
+
+    def _buffer(self, name: str, shape: tuple[int, ...]) -> Array:
+        if name not in self.spare:
+            self.spare[name] = np.empty((self.count, *shape))
+        return self.spare[name]
+
+    def _contiguous(self, array: Array) -> Array:
+        return np.ascontiguousarray(array, dtype=np.float64)
+
