@@ -1,0 +1,187 @@
+"""Denoisers: a network dressed so that it has little left to do.
+
+    D(x; σ, c) = skip(x) + c_out(σ) F(inputs; features)
+
+    plain    skip = x σ_d²/(σ² + σ_d²),        c_out = σ σ_d/√(σ² + σ_d²),            inputs = x/√(σ² + σ_d²)
+             (Karras et al. 2022, table 1)
+    wiener   skip = μ + W(x − μ),  W = λ/(λ + σ²),  c_out² = mean_k λσ²/(λ + σ²),
+             inputs = [(x − μ)/√(σ² + 1), (I − W)(x − μ)/σ]                            (fields have unit variance)
+
+With the Wiener skip F = 0 is the exact answer for Gaussian data and the network learns only what is not Gaussian.
+Features carry log σ, the conditions, and the mean and logarithmic amplitude of every input channel: the posterior mean
+of a field whose overall amplitude varies depends on it, and convolutions see it poorly.
+
+Loss  E w(σ) ‖D − x₀‖²/d  with log σ uniform on the noise range:
+    posterior   w = 1/mean_k λσ²/(λ + σ²): every noise level counts by how well a Gaussian can do there
+    karras      w = (σ² + σ_d²)/(σσ_d)²
+
+Held-out measure, in nats per dimension (Guo et al. 2005; Kong et al. 2023, eq. 9): with the error
+E(σ) = E‖D − x₀‖²/d, the gain of one denoiser over another is ½ ∫ (E_other − E) d(1/σ²) = ∫ (E_other − E) σ⁻² d ln σ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from surrogates.gaussian import Gaussian, level_like
+
+Skip = Literal["wiener", "plain"]
+SKIPS: tuple[Skip, ...] = ("wiener", "plain")
+WEIGHTS = ("posterior", "karras")
+_HARMONICS = 4
+
+
+class Denoise(Protocol):
+    """E[x₀ | x₀ + σε = x, c] for fields (n, channels, *space), σ a number or (n,), c (n, conditions) or None."""
+
+    def __call__(self, x: Tensor, sigma: Tensor | float, c: Tensor | None = None) -> Tensor: ...
+
+
+def input_channels(skip: Skip, channels: int, static: int) -> int:
+    """How many channels a network behind this skip receives: noisy views, static channels, and the mean if used."""
+    return (3 * channels if skip == "wiener" else channels) + static
+
+
+def feature_count(skip: Skip, channels: int, conditions: int) -> int:
+    """The length of the feature vector."""
+    return 1 + 2 * _HARMONICS + conditions + 2 * channels * (2 if skip == "wiener" else 1)
+
+
+def coordinate_channels(shape: tuple[int, ...], boundary: tuple[str, ...]) -> Tensor:
+    """Where a cell lies, (channels, *space): sine and cosine along periodic axes, −1…1 along the others.
+
+    >>> coordinate_channels((4, 3), ("periodic", "reflect")).shape
+    torch.Size([3, 4, 3])
+    """
+    channels = []
+    for axis, (n, kind) in enumerate(zip(shape, boundary, strict=True)):
+        u = (torch.arange(n) + 0.5) / n
+        lines = [torch.sin(2 * math.pi * u), torch.cos(2 * math.pi * u)] if kind == "periodic" else [2 * u - 1]
+        where = [-1 if a == axis else 1 for a in range(len(shape))]
+        channels += [line.reshape(where).expand(shape) for line in lines]
+    return torch.stack(channels)
+
+
+class Denoiser(nn.Module):
+    """A network behind a skip connection; see the module's mathematics.
+
+    Parameters
+    ----------
+    network
+        called as network(inputs (n, k, *space), features (n, m)); k, m from `input_channels`, `feature_count`.
+    gaussian
+        the fitted Gaussian of the normalised data.
+    skip
+        "wiener" or "plain".
+    noise_range
+        (σ_min, σ_max), which scale the noise feature.
+    static
+        (channels, *space) fixed inputs: coordinates, land masks; None for a homogeneous domain.
+    bf16
+        run the network in bfloat16 where the device supports it; the rest stays in the dtype of x.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        gaussian: Gaussian,
+        skip: Skip,
+        noise_range: tuple[float, float],
+        static: Tensor | None = None,
+        *,
+        bf16: bool = False,
+    ):
+        super().__init__()
+        if skip not in SKIPS:
+            raise ValueError(f"skip= wants one of {list(SKIPS)}, got {skip!r}; choose one of these")
+        self.network, self.gaussian, self.skip, self.noise_range, self.bf16 = network, gaussian, skip, noise_range, bf16
+        self.static = static
+
+    def forward(self, x: Tensor, sigma: Tensor | float, c: Tensor | None = None) -> Tensor:
+        """D(x; σ, c): x (n, channels, *space), σ a number or (n,), c (n, conditions) or None."""
+        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
+        base, scale, views = self._wiener(x, sigma, c) if self.skip == "wiener" else self._plain(x, sigma)
+        inputs, features = self._network_inputs(views, sigma, c)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            out = self.network(inputs, features)
+        return base + scale * out.to(x.dtype)
+
+    def _wiener(self, x: Tensor, sigma: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
+        level, mean, variance = level_like(sigma, x), self.gaussian.mean(c), self.gaussian.variance(c)
+        modes, centred = self.gaussian.modes, x - mean
+        residual = modes.synthesise(modes.analyse(centred) * (level**2 / (variance + level**2)))
+        scale = (variance * level**2 / (variance + level**2)).flatten(1).mean(1).sqrt()
+        views = [centred / (level**2 + 1.0).sqrt(), residual / level]
+        return x - residual, level_like(scale, x), [*views, mean.expand_as(x)]
+
+    def _plain(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        level = level_like(sigma, x)
+        total = (level**2 + 1.0).sqrt()
+        return x / total**2, level / total, [x / total]
+
+    def _network_inputs(self, views: list[Tensor], sigma: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+        low, high = (math.log(s) for s in self.noise_range)
+        u = (2.0 * torch.log(sigma) - low - high) / (high - low)
+        angles = math.pi * u[:, None] * torch.arange(1, _HARMONICS + 1, device=u.device) / 2
+        columns = [u[:, None], torch.sin(angles), torch.cos(angles)]
+        if c is not None:
+            columns.append(c.to(u.dtype))
+        for view in views[:2]:
+            flat = view.flatten(2)
+            columns += [flat.mean(2), 0.5 * torch.log(flat.square().mean(2) + 1e-6)]
+        if self.static is not None:
+            views = [*views, self.static.to(views[0]).expand(len(sigma), *self.static.shape)]
+        return torch.cat(views, dim=1), torch.cat(columns, dim=1)
+
+
+def noise_like(n: int, noise_range: tuple[float, float], generator: torch.Generator) -> Tensor:
+    """n noise levels, log σ uniform and stratified over the batch, in random order: (n,), float32."""
+    low, high = (math.log(s) for s in noise_range)
+    u = (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
+    return torch.exp(low + u * (high - low))
+
+
+def loss_weight(weight: str, gaussian: Gaussian, sigma: Tensor, c: Tensor | None) -> Tensor:
+    """w(σ), (n,); ValueError for an unknown name."""
+    if weight == "posterior":
+        return 1.0 / gaussian.floor(sigma, c)
+    if weight == "karras":
+        return (sigma**2 + 1.0) / sigma**2
+    raise ValueError(f"weight= wants one of {list(WEIGHTS)}, got {weight!r}; choose one of these")
+
+
+def denoising_errors(
+    denoise: Denoise | Callable[..., Tensor], x: Tensor, c: Tensor | None, levels: Tensor, noise: Tensor, batch: int = 256
+) -> Tensor:
+    """‖D(x + σε; σ, c) − x‖²/d for every level and sample: (levels, n).
+
+    noise (levels, n, channels, *space) is given, so that two denoisers are compared on the same noisy fields.
+    """
+    rows = []
+    with torch.no_grad():
+        for sigma, epsilon in zip(levels, noise, strict=True):
+            parts = []
+            for start in range(0, len(x), batch):
+                part = slice(start, start + batch)
+                clean = x[part]
+                noisy = clean + sigma * epsilon[part]
+                estimate = denoise(noisy, sigma.expand(len(clean)), None if c is None else c[part])
+                parts.append((estimate - clean).square().flatten(1).mean(1))
+            rows.append(torch.cat(parts))
+    return torch.stack(rows)
+
+
+def nats(errors: Tensor, reference: Tensor, levels: Tensor) -> Tensor:
+    """∫ (E_reference − E) σ⁻² d ln σ by the trapezoid over log-uniform levels: the gain per sample, (n,).
+
+    >>> levels = torch.tensor([1.0, math.e])
+    >>> nats(torch.zeros(2, 1), torch.tensor([[1.0], [math.e**2]]), levels)
+    tensor([1.0000])
+    """
+    gain = (reference - errors) / levels[:, None] ** 2
+    return torch.trapezoid(gain, torch.log(levels), dim=0)

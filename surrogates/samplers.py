@@ -1,0 +1,99 @@
+"""Samplers: from noise to data along the probability flow. Each is one pure function of a denoiser.
+
+heun          dx/dt = f x − ½g² (αD − x)/σ²  for any process, the trapezoidal rule of Heun on the given times; the last
+              step to t = 0 is D itself (Karras et al. 2022, algorithm 1 without churn). Order 2. On a Gaussian with
+              its exact denoiser, started from N(0, σ_M²):  var/λ = [σ_M²/(λ+σ_M²)]·[λ/(λ+σ_m²)].
+
+exponential   for α = 1, mode by mode in the basis U of the Gaussian N(μ, UΛUᵀ), with s(σ) = √(λ + σ²), W = λ/s²,
+              G = D − μ − W(x − μ),  θ = atan(σ/√λ):
+
+                  d/dσ [z/s] = −G/(σ s),    dθ/dσ = √λ/s²,    so with g = G s/(σ√λ)
+                  z(σ') = (s'/s) z + s' ∫_{θ'}^{θ} g dθ
+
+              G = 0 for the Gaussian itself, so that any number of steps is exact and only what is not Gaussian is
+              discretised: by one value of g per step (order 1), or by the mean of both ends (Heun, order 2). The last
+              step runs to σ = 0 with one call.
+
+`denoise(x, sigma)` takes fields (n, channels, *space) and a scalar tensor σ; conditions are bound beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from surrogates.gaussian import Gaussian
+from surrogates.processes import Process
+
+Field = Callable[[Tensor, Tensor], Tensor]
+
+
+def heun(denoise: Field, x: Tensor, process: Process, times: Tensor, *, final: bool = True) -> Tensor:
+    """From x at times[0] to times[-1], and with `final` one denoising to the data: 2·steps + 1 network calls.
+
+    x (n, channels, *space) at its process's scale α x₀ + σ ε; times (steps + 1,), decreasing.
+
+    >>> from surrogates.processes import EDM, noise_levels
+    >>> wiener = lambda x, sigma: x / (1 + sigma**2)                     # data N(0, 1): x ∝ √(1 + σ²), then W
+    >>> x = heun(wiener, torch.ones(1, 1, 1, dtype=torch.float64), EDM(), noise_levels(0.01, 10.0, 200))
+    >>> abs(float(x) - (1 + 0.01**2) ** -0.5 / (1 + 10.0**2) ** 0.5) < 1e-4
+    True
+    """
+
+    def slope(x: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = process.alpha(t), process.sigma(t)
+        score = (alpha * denoise(x / alpha, sigma / alpha) - x) / sigma**2
+        return process.drift(t) * x - 0.5 * process.squared_diffusion(t) * score
+
+    for t, after in zip(times[:-1], times[1:], strict=True):
+        h = after - t
+        first = slope(x, t)
+        x = x + 0.5 * h * (first + slope(x + h * first, after))
+    if final:
+        alpha = process.alpha(times[-1])
+        x = denoise(x / alpha, process.sigma(times[-1]) / alpha)
+    return x
+
+
+def exponential(
+    denoise: Field, x: Tensor, gaussian: Gaussian, levels: Tensor, c: Tensor | None = None, *, order: int = 2
+) -> Tensor:
+    """From x at levels[0] through `levels` and on to σ = 0; exact in any number of steps for the Gaussian itself.
+
+    x (n, channels, *space); levels (steps + 1,), decreasing and positive; c the conditions of the Gaussian.
+    Network calls: order·steps + 1.
+
+    >>> from surrogates.modes import SpectralModes
+    >>> law = Gaussian.of_spectrum(SpectralModes((4,), ("periodic",)), torch.full((1, 4), 3.0, dtype=torch.float64))
+    >>> start = torch.full((1, 1, 4), 2.0, dtype=torch.float64)
+    >>> exponential(law.denoise, start, law, torch.tensor([1.0], dtype=torch.float64))[0, 0, 0] # 2 √(3/(3+1))
+    tensor(1.7321, dtype=torch.float64)
+    """
+    mean, variance, modes = gaussian.mean(c), gaussian.variance(c), gaussian.modes
+    root = variance.sqrt()
+
+    def excess(z: Tensor, sigma: Tensor) -> Tensor:
+        """g = G s/(σ√λ) for coefficients z about the mean."""
+        square = variance + sigma**2
+        estimate = modes.analyse(denoise(mean + modes.synthesise(z), sigma) - mean)
+        return (estimate - variance / square * z) * square.sqrt() / (sigma * root)
+
+    z = modes.analyse(x - mean)
+    ends = torch.cat([levels[1:], levels.new_zeros(1)])
+    for sigma, after in zip(levels, ends, strict=True):
+        start, stop = (variance + sigma**2).sqrt(), (variance + after**2).sqrt()
+        angle = torch.atan(root * (sigma - after) / (variance + sigma * after))  # θ − θ' without cancellation
+        g = excess(z, sigma)
+        moved = stop / start * z + stop * angle * g
+        if order == 2 and float(after) > 0.0:
+            g = 0.5 * (g + excess(moved, after))
+            moved = stop / start * z + stop * angle * g
+        z = moved
+    return mean + modes.synthesise(z)
+
+
+def start(gaussian: Gaussian, noise: Tensor, level: float, c: Tensor | None = None) -> Tensor:
+    """The noised data's own law as far as it is Gaussian, N(μ, U(Λ + σ²)Uᵀ), from standard normals `noise`."""
+    return gaussian.mean(c) + gaussian.modes.synthesise((gaussian.variance(c) + level**2).sqrt() * noise)
