@@ -21,7 +21,7 @@ from math import sqrt
 from typing import TypeAlias
 
 from sdesim import boundaries
-from sdesim.calculus import rebuild, substitute, walk
+from sdesim.calculus import free_symbols, rebuild, substitute, walk
 from sdesim.expressions import COMPARISONS, LOGICAL, Expr, const, is_zero, load, maximum, minimum, symbol
 from sdesim.fields import ColouredNoise
 from sdesim.models.pde import PDE
@@ -53,6 +53,7 @@ class Stencil:
     Attributes:
         model: the PDE.
         right_side: du/dt of each state at a cell: loads of states and static arrays around it, parameters and t.
+        terms: its parts by state, "diffusion" − "transport" + "reaction".
         noise: amplitude at a cell for each state that has noise, by the state's number.
         statics: the static arrays by their names (which start with "%").
         ghosts: for each state and axis the (A, B) of the low and of the high ghost, or None where periodic.
@@ -61,6 +62,7 @@ class Stencil:
 
     model: PDE
     right_side: tuple[Expr, ...]
+    terms: dict[str, tuple[Expr, ...]]
     noise: dict[int, Expr]
     statics: dict[str, Static]
     ghosts: tuple[tuple[tuple[tuple[Expr, Expr], tuple[Expr, Expr]] | None, ...], ...]
@@ -85,7 +87,7 @@ def discretise(model: PDE, advection: str = "central") -> Stencil:
         advection: "central" (second order; wiggles where the cell Péclet number |v|Δ/D exceeds 2) or "upwind".
 
     Raises:
-        ValueError: an unknown `advection`; a mixed second derivative (tensor) next to an edge that is not periodic.
+        ValueError: an unknown `advection`; a noise amplitude that uses derivatives; a mixed second derivative (tensor) next to an edge that is not periodic.
         TypeError: noise that is coloured in space, which needs a spectral method.
 
     >>> from sdesim.grids import Grid
@@ -100,14 +102,21 @@ def discretise(model: PDE, advection: str = "central") -> Stencil:
         if isinstance(term, ColouredNoise):
             raise TypeError(f"noise of {state} is coloured in space, but finite-volume methods draw white noise cell "
                             "by cell; use a spectral method (exact, etdrk4), or WhiteNoise")
+        slopes = sorted(free_symbols(term.amplitude) & model.variable_names - set(model.state))
+        if slopes:
+            raise ValueError(f"the noise amplitude of {state} uses {', '.join(slopes)}; it may depend on the states, "
+                             "t, the coordinates and the parameters, but not on derivatives")
     builder = _Builder(model, advection)
-    right_side = tuple(builder.right_side(state) for state in model.state)
+    terms = {name: tuple(term(state) for state in model.state) for name, term in (
+        ("diffusion", builder.diffusion), ("transport", builder.transport), ("reaction", builder.reaction))}
+    right_side = tuple(d - v + r for d, v, r in zip(*terms.values()))
     noise = {model.state.index(state): builder.at(state, term.amplitude, builder.here)
              for state, term in model.noise.items() if not is_zero(term.amplitude)}
     used = {n.value[0] for n in walk([*right_side, *noise.values()]) if n.op == "load"}
     return Stencil(
         model=model,
         right_side=right_side,
+        terms=terms,
         noise=noise,
         statics={name: static for static, name in builder.names.items() if name in used},
         ghosts=tuple(tuple(_ghosts(model, state, axis) for axis in model.grid.axes) for state in model.state),
@@ -136,22 +145,33 @@ class _Builder:
         self.spatial = frozenset(self.axes) | frozenset(model.fields)
         self.names: dict[Static, str] = {}
 
-    def right_side(self, state: str) -> Expr:
-        """Σ of the flux differences of all axes, then the reaction."""
+    def diffusion(self, state: str) -> Expr:
+        """∇·(Σ_j D_j ∇u_j), summed over axes and driving states."""
         total = const(0.0)
-        for axis, name in enumerate(self.axes):
-            for driver, term in self.model.diffusivity.get(state, {}).items():
+        drivers = self.model.diffusivity.get(state, {})
+        for axis in range(len(self.axes)):
+            for driver, term in drivers.items():
                 entry = term if isinstance(term, Expr) else self._entry(term, axis, axis)
                 if not is_zero(entry):
                     total = total + self._diffusion(state, driver, entry, axis)
-            speed = self.model.velocity.get(state, {}).get(name, const(0.0)) if self.model.velocity else const(0.0)
-            if not is_zero(speed):
-                total = total - self._transport(state, speed, axis)
-        for driver, term in self.model.diffusivity.get(state, {}).items():
+        for driver, term in drivers.items():
             if not isinstance(term, Expr):
                 total = total + self._mixed(state, driver, term)
+        return total
+
+    def transport(self, state: str) -> Expr:
+        """∇·(v u), summed over axes."""
+        total = const(0.0)
+        speeds = self.model.velocity.get(state, {}) if self.model.velocity else {}
+        for axis, name in enumerate(self.axes):
+            if name in speeds and not is_zero(speeds[name]):
+                total = total + self._transport(state, speeds[name], axis)
+        return total
+
+    def reaction(self, state: str) -> Expr:
+        """The reaction at a cell."""
         reaction = self.model.reaction.get(state)
-        return total if reaction is None else total + self.at(state, reaction, self.here)
+        return const(0.0) if reaction is None else self.at(state, reaction, self.here)
 
     def _diffusion(self, state: str, driver: str, D: Expr, axis: int) -> Expr:
         """∂(D ∂u) along one axis."""

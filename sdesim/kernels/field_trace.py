@@ -95,6 +95,42 @@ def trace(stencil: Stencil, step: Callable[..., Any], h: float, root: float, **o
     return tracer.finish(names)
 
 
+def numbers(stencil: Stencil, step: Callable[..., Any], h: float, root: float, **options: Any) -> tuple[float, ...]:
+    """The method's numbers for a step h, in the order of `trace`, without tracing anew."""
+    recorder = _Recorder(stencil)
+    blank = Vector([_Blank()] * len(stencil.right_side), recorder.lift)
+    w = Increments(blank * root if stencil.noise else blank)
+    step(recorder, StageTime(symbol("t"), recorder.lift), blank, h, w, **options)
+    return tuple(recorder.numbers)
+
+
+class _Blank:
+    """A value of no interest."""
+
+    def __add__(self, other: Any) -> _Blank:
+        return self
+
+    __sub__ = __mul__ = __neg__ = __add__
+
+
+class _Recorder:
+    """Stands for the model while only a method's numbers are wanted."""
+
+    def __init__(self, stencil: Stencil) -> None:
+        self.numbers: list[float] = []
+        self.blank = Vector([_Blank()] * len(stencil.right_side), self.lift)
+
+    def lift(self, number: float) -> Expr:
+        self.numbers.append(float(number))
+        return symbol("#")
+
+    def f(self, t: StageTime, y: Vector) -> Vector:
+        return self.blank
+
+    def noise(self, t: StageTime, y: Vector, dW: Vector) -> Vector:
+        return self.blank
+
+
 class _Tracer:
     """Stands for the model while a method runs on graph nodes."""
 
@@ -105,6 +141,7 @@ class _Tracer:
         self.stores: list[list[tuple[Expr, str]]] = [[]]
         self.stored: dict[Expr, tuple[int, str]] = {}
         self.born: dict[Expr, int] = {}
+        self.moving: set[Expr] = set()
         self.ghost_time: dict[str, tuple[int, Expr]] = {}
 
     def lift(self, number: float) -> Expr:
@@ -113,10 +150,15 @@ class _Tracer:
         return symbol(f"#{len(self.numbers) - 1}")
 
     def _record(self, values: Vector) -> None:
+        """Note in which pass new nodes were born, and which of them change as the fields do."""
         for node in values:
             if isinstance(node, Expr):
-                for part in walk([node]):
-                    self.born.setdefault(part, len(self.stores) - 1)
+                for part in _walk_until(node, self.born.__contains__):
+                    if part not in self.born:
+                        self.born[part] = len(self.stores) - 1
+                        leaf = part.op == "load" and not part.value[0].startswith("%")
+                        if leaf or any(arg in self.moving for arg in part.args):
+                            self.moving.add(part)
 
     def f(self, t: StageTime, y: Vector) -> Vector:
         """du/dt at y: begins a new pass unless y already lies in memory."""
@@ -185,7 +227,7 @@ class _Tracer:
         return done[node]
 
     def _in_memory(self, node: Expr, p: int) -> bool:
-        return bool(node.args) and self.born.get(node, p) < p and _has_load(node)
+        return bool(node.args) and self.born.get(node, p) < p and node in self.moving
 
     def _materialise(self, node: Expr) -> str:
         if node not in self.stored:
@@ -248,10 +290,6 @@ def _walk_until(root: Expr, stop: Callable[[Expr], bool]) -> list[Expr]:
     return order
 
 
-def _has_load(node: Expr) -> bool:
-    return any(n.op == "load" for n in walk([node]))
-
-
 def _buffers_read(nodes: list[Expr]) -> dict[str, bool]:
     """Buffers that the graphs load, in order of use, and whether they are read at a neighbour."""
     read: dict[str, bool] = {}
@@ -291,3 +329,14 @@ def parameters_of(schedule: Schedule) -> frozenset[str]:
     """Names of the parameters that the kernels of a schedule read."""
     names = free_symbols(*(node for p in schedule.passes for node in p.kernel.outputs))
     return frozenset(name for name in names if name != "t" and not name.startswith("#"))
+
+
+def rewrite_loads(node: Expr, replacements: Mapping[tuple[str, tuple[int, ...]], Expr]) -> Expr:
+    """The graph with loads replaced by other nodes."""
+    done: dict[Expr, Expr] = {}
+    for n in walk([node]):
+        if n.op == "load":
+            done[n] = replacements.get(n.value, n)
+        else:
+            done[n] = rebuild(n, tuple(done[a] for a in n.args)) if n.args else n
+    return done[node]

@@ -96,6 +96,32 @@ def rkl2_limit(spectrum: Spectrum) -> float:
     return 1.0 / max(spectrum.advection, _TINY)
 
 
+def euler_step(spectrum: Spectrum) -> float:
+    """Half the stable step."""
+    return 0.5 * euler_limit(spectrum)
+
+
+def euler_maruyama_step(spectrum: Spectrum) -> float:
+    """A fifth of the stable step: the stationary variance of the stiffest mode is then 1/(1 − 0.2) too large."""
+    return 0.2 * euler_limit(spectrum)
+
+
+def ssprk3_step(spectrum: Spectrum) -> float:
+    """Nine tenths of the stable step."""
+    return 0.9 * ssprk3_limit(spectrum)
+
+
+def rk4_step(spectrum: Spectrum) -> float:
+    """Nine tenths of the stable step."""
+    return 0.9 * rk4_limit(spectrum)
+
+
+def rkl2_step(spectrum: Spectrum) -> float:
+    """A step of 15 stages, at most a fifth of the reaction's own time and half of what transport allows."""
+    return min(119.0 / max(1.05 * spectrum.diffusion, _TINY), 0.2 / max(spectrum.reaction, _TINY),
+               0.5 * rkl2_limit(spectrum))
+
+
 def rkl2_stages(h: float, spectrum: Spectrum) -> int:
     """Fewest stages, odd and at least 3, for which h(ρ + reaction) ≤ (s² + s − 2)/2, with 5 % to spare.
 
@@ -117,7 +143,7 @@ class FieldMethod:
     """What a stencil method is: its function, and what is known of it.
 
     `strong_order` and `weak_order` are None where the method knows no noise; `limit` gives the largest stable step
-    for a `Spectrum`, `stages` the number of stages that a step needs (None where it is fixed).
+    for a `Spectrum`, `choose` a sensible one, `stages` the number of stages that a step needs (None where it is fixed).
     """
 
     name: str
@@ -125,20 +151,42 @@ class FieldMethod:
     order: int
     noise: tuple[str, ...]
     limit: Callable[[Spectrum], float]
+    choose: Callable[[Spectrum], float]
     source: str
     stages: Callable[[float, Spectrum], int] | None = None
     kind: str = "stencil"
+
+    def options(self, h: float, spectrum: Spectrum) -> dict[str, int]:
+        """The further arguments of `step`: the number of stages of a stabilised method."""
+        return {} if self.stages is None else {"s": self.stages(h, spectrum)}
 
 
 FIELD_METHODS: dict[str, FieldMethod] = {
     method.name: method
     for method in (
-        FieldMethod("euler", euler, 1, (), euler_limit, "Euler 1768"),
-        FieldMethod("euler_maruyama", euler_maruyama, 1, ("additive", "multiplicative"), euler_limit,
-                    "Maruyama 1955"),
-        FieldMethod("ssprk3", ssprk3, 3, (), ssprk3_limit, "Shu & Osher 1988, doi:10.1016/0021-9991(88)90177-5"),
-        FieldMethod("rk4", rk4, 4, (), rk4_limit, "Kutta 1901"),
-        FieldMethod("rkl2", rkl2, 2, (), rkl2_limit, "Meyer, Balsara & Aslam 2014, doi:10.1016/j.jcp.2013.08.021",
-                    stages=rkl2_stages),
+        FieldMethod("euler", euler, 1, (), euler_limit, euler_step, "Euler 1768"),
+        FieldMethod(
+            "euler_maruyama",
+            euler_maruyama,
+            1,
+            ("additive", "multiplicative"),
+            euler_limit,
+            euler_maruyama_step,
+            "Maruyama 1955",
+        ),
+        FieldMethod(
+            "ssprk3", ssprk3, 3, (), ssprk3_limit, ssprk3_step, "Shu & Osher 1988, doi:10.1016/0021-9991(88)90177-5"
+        ),
+        FieldMethod("rk4", rk4, 4, (), rk4_limit, rk4_step, "Kutta 1901"),
+        FieldMethod(
+            "rkl2",
+            rkl2,
+            2,
+            (),
+            rkl2_limit,
+            rkl2_step,
+            "Meyer, Balsara & Aslam 2014, doi:10.1016/j.jcp.2013.08.021",
+            rkl2_stages,
+        ),
     )
 }

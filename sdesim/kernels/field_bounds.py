@@ -1,0 +1,137 @@
+"""How stiff a discrete model is: bounds on the eigenvalues of its Jacobian, for each member.
+
+Gershgorin: every eigenvalue of a matrix lies within |a_ii| + Σ_j |a_ij| of 0 for some row i. A row of the Jacobian is
+the set of derivatives of a cell's right-hand side by the cells that it loads, which the expressions give exactly; they
+are evaluated at the initial state (and at the ends of the time span where coefficients change with time). For the
+five-point Laplacian the bound is 4 Σ_axes D/Δ², reached by the checkerboard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim.calculus import differentiate, evaluate, walk
+from sdesim.expressions import Expr, is_zero, symbol
+from sdesim.kernels.field_static import ghost_values, static_arrays
+from sdesim.kernels.field_trace import rewrite_loads
+from sdesim.methods.field import Spectrum
+from sdesim.stencils import Stencil
+
+Array = NDArray[np.float64]
+
+
+def spectra(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, times: Sequence[float]) -> list[Spectrum]:
+    """The spectrum of every member.
+
+    Args:
+        stencil: the discrete model.
+        parameters: numbers, or arrays over the members.
+        initial: (states, members, *space).
+        times: where coefficients that depend on time are looked at.
+    """
+    members = initial.shape[1]
+    bounds = np.zeros((4, members))
+    env = _environment(stencil, parameters, initial)
+    for t in times:
+        env["t"] = np.float64(t)
+        with np.errstate(all="ignore"):
+            bounds = np.fmax(bounds, _bounds(stencil, env, members))
+    bounds[:2] *= _ghost_factor(stencil, parameters, times)
+    return [Spectrum(*(float(v) for v in column)) for column in bounds.T]
+
+
+def _environment(stencil: Stencil, parameters: Mapping[str, Any], initial: Array) -> dict[Any, Any]:
+    """Values of everything that the right-hand side names; beyond an edge a state continues as in its last cell."""
+    axes = len(stencil.model.grid.axes)
+    env: dict[Any, Any] = {}
+    for name, value in parameters.items():
+        array = np.asarray(value, np.float64)
+        env[name] = array.reshape(array.shape + (1,) * axes) if array.ndim else np.float64(array)
+    padded = {name: np.pad(u, [(0, 0), *[(1, 1)] * axes], mode="edge")
+              for name, u in zip(stencil.model.state, initial.astype(np.float64))}
+    padded |= static_arrays(stencil, parameters)
+    for node in walk(stencil.right_side):
+        if node.op == "load":
+            name, offset = node.value
+            env[name, offset] = _view(padded[name], offset)
+    return env
+
+
+def _view(padded: Array, offset: tuple[int, ...]) -> Array:
+    inner = (slice(None) if n == 1 else slice(1 + o, n - 1 + o) for n, o in zip(padded.shape[1:], offset))
+    return padded[(slice(None), *inner)]
+
+
+def _bounds(stencil: Stencil, env: Mapping[Any, Any], members: int) -> Array:
+    """(diffusion, advection, reaction, drift) by member, the largest over states and cells."""
+    result = np.zeros((4, members))
+    for diffusion, transport, reaction in zip(*stencil.terms.values()):
+        d, v, r = (_slopes(stencil, term, env) for term in (diffusion, transport, reaction))
+        radius = [_largest(sum(part.values(), np.zeros(1)), members) for part in (d, v, r)]
+        if stencil.advection == "upwind":
+            radius[0], radius[1] = radius[0] + radius[1], 0.5 * radius[1]
+            drift = np.zeros(members)
+        else:
+            drift = _largest(_drift(d, v), members)
+        result = np.fmax(result, [*radius, drift])
+    return result
+
+
+def _slopes(stencil: Stencil, term: Expr, env: Mapping[Any, Any]) -> dict[tuple[str, tuple[int, ...]], Array]:
+    """|∂term/∂u| for every state value that the term loads."""
+    states = set(stencil.model.state)
+    loads = dict.fromkeys(n.value for n in walk([term]) if n.op == "load" and n.value[0] in states)
+    names = {value: f"load {k}" for k, value in enumerate(loads)}
+    named = rewrite_loads(term, {value: symbol(name) for value, name in names.items()})
+    values = {**env, **{name: env[value] for value, name in names.items()}}
+    slopes = {value: differentiate(named, name) for value, name in names.items()}
+    kept = {value: slope for value, slope in slopes.items() if not is_zero(slope)}
+    return {value: np.abs(np.asarray(s)) for value, s in zip(kept, evaluate(list(kept.values()), values))}
+
+
+def _drift(d: Mapping[Any, Array], v: Mapping[Any, Array]) -> Array:
+    """Σ_axes v²/D from the slopes v/2Δ and D/Δ² by the next cell: half of it bounds 1/h for explicit Euler."""
+    total = np.zeros(1)
+    for (state, offset), speed in v.items():
+        if sum(offset) == 1 and sum(map(abs, offset)) == 1:
+            stiffness = d.get((state, offset), np.zeros(1))
+            total = total + np.where(speed > 0.0, 4.0 * speed**2 / np.maximum(stiffness, 1e-300), 0.0)
+    return total
+
+
+def _largest(values: Array, members: int) -> Array:
+    """The largest value of each member."""
+    flat = np.asarray(values, np.float64)
+    if flat.ndim <= 1 or flat.shape[0] == 1:
+        return np.full(members, flat.max())
+    return flat.reshape(flat.shape[0], -1).max(axis=1)
+
+
+def _ghost_factor(stencil: Stencil, parameters: Mapping[str, Any], times: Sequence[float]) -> Array:
+    """max(1, |B|) over all edges: a ghost that amplifies its cell makes the matrix stiffer."""
+    factor = np.ones(1)
+    for state, axes in enumerate(stencil.ghosts):
+        for axis, pair in enumerate(axes):
+            for side in (0, 1) if pair is not None else ():
+                for t in times:
+                    B = ghost_values(stencil, state, axis, side, parameters, t)[:, 1]
+                    factor = np.maximum(factor, np.abs(B).max(axis=1))
+    return factor
+
+
+def peclet(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, t: float) -> float:
+    """The largest cell Péclet number |v|Δ/D of a central stencil; above 2 central transport wiggles."""
+    env = {**_environment(stencil, parameters, initial), "t": np.float64(t)}
+    largest = 0.0
+    with np.errstate(all="ignore"):
+        for diffusion, transport in zip(stencil.terms["diffusion"], stencil.terms["transport"]):
+            d, v = (_slopes(stencil, term, env) for term in (diffusion, transport))
+            for (state, offset), speed in v.items():
+                if any(offset) and np.any(speed > 0.0):
+                    ratio = 2.0 * speed / np.maximum(d.get((state, offset), np.zeros(1)), 1e-300)
+                    largest = max(largest, float(np.max(np.where(speed > 0.0, ratio, 0.0))))
+    return largest

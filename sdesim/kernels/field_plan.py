@@ -1,0 +1,95 @@
+"""Which steps each member takes: equal steps inside every save interval, and the programs that they run.
+
+A member's steps depend on its own parameters and initial state alone, so that it takes the same ones in any block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdesim.kernels.field_reference import wiener_root
+from sdesim.kernels.field_trace import Kernel, Schedule, numbers, trace
+from sdesim.methods.field import FieldMethod, Spectrum
+from sdesim.stencils import Stencil
+
+
+@dataclass(frozen=True)
+class Steps:
+    """One save interval of one member: `count` steps of size h from `start`, with the method's options."""
+
+    start: float
+    h: float
+    count: int
+    options: tuple[tuple[str, int], ...]
+
+
+def plan(method: FieldMethod, spectrum: Spectrum, times: Sequence[float], dt: float | None) -> list[Steps]:
+    """The steps of one member.
+
+    Raises:
+        ValueError: a step beyond the method's stability limit.
+    """
+    ceiling = method.choose(spectrum) if dt is None else float(dt)
+    steps = []
+    for start, end in zip(times[:-1], times[1:]):
+        count = max(1, math.ceil((end - start) / ceiling - 1e-9))
+        h = (end - start) / count
+        if dt is not None:
+            _check(method, spectrum, h, dt)
+        steps.append(Steps(float(start), h, count, tuple(method.options(h, spectrum).items())))
+    return steps
+
+
+def _check(method: FieldMethod, spectrum: Spectrum, h: float, dt: float) -> None:
+    """Refuse a step that diffusion and transport make unstable (a reaction may change as it goes)."""
+    limit = method.limit(Spectrum(spectrum.diffusion, spectrum.advection, 0.0, spectrum.drift))
+    if h > limit * (1.0 + 1e-9):
+        raise ValueError(
+            f"dt = {dt:g} (steps of {h:.6g}) is beyond the stability limit of {method.name} for this model and grid, "
+            f"{limit:.6g}; take dt ≤ {limit:.4g}, leave dt=None to choose it, or use method \"rkl2\" (any diffusive "
+            "step) or, for constant coefficients, the spectral methods \"exact\" and \"etdrk4\"")
+
+
+@dataclass
+class Programs:
+    """The distinct programs of an ensemble: schedules by the method's options, numbers by these and the step."""
+
+    stencil: Stencil
+    method: FieldMethod
+    schedules: dict[tuple[tuple[str, int], ...], Schedule] = field(default_factory=dict)
+    index: dict[tuple[float, tuple[tuple[str, int], ...]], int] = field(default_factory=dict)
+    entries: list[tuple[float, Schedule]] = field(default_factory=list)
+
+    def number(self, steps: Steps) -> int:
+        """The program of some steps, made when first met."""
+        key = steps.h, steps.options
+        if key not in self.index:
+            root, options = wiener_root(self.stencil, steps.h), dict(steps.options)
+            shape = self.schedules.get(steps.options)
+            if shape is None:
+                shape = self.schedules[steps.options] = trace(self.stencil, self.method.step, steps.h, root, **options)
+                new = shape
+            else:
+                values = numbers(self.stencil, self.method.step, steps.h, root, **options)
+                new = Schedule(shape.passes, shape.buffers, shape.final, values)
+            self.index[key] = len(self.entries)
+            self.entries.append((steps.h, new))
+        return self.index[key]
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The distinct kernels of all programs, in order of first use."""
+        return list(dict.fromkeys(p.kernel for schedule in self.schedules.values() for p in schedule.passes))
+
+    @property
+    def buffers(self) -> int:
+        """Buffers that the largest program needs."""
+        return max(schedule.buffers for schedule in self.schedules.values())
+
+
+def options_of(steps: Steps) -> dict[str, Any]:
+    """The method's options as keyword arguments."""
+    return dict(steps.options)

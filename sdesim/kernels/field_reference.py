@@ -1,0 +1,137 @@
+"""The NumPy reference of the stencil kernels: the same methods and right-hand sides on whole arrays.
+
+It runs member by member and step by step, for clarity and as the truth that the generated kernels must equal bit by
+bit. A member that is not finite at a save time is marked and its states from then on are NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim.calculus import evaluate, walk
+from sdesim.expressions import is_zero
+from sdesim.kernels.field_static import ghost_values, is_timed
+from sdesim.kernels.field_trace import Increments
+from sdesim.kernels.field_vector import Vector
+from sdesim.stencils import Stencil
+from sdesim.streams import Purpose, field_normals
+
+Array = NDArray[np.float64]
+
+
+class Reference:
+    """The model as a method sees it, for one member: `f` and `noise` on arrays of the grid's shape.
+
+    Args:
+        stencil: the discrete model.
+        parameters: this member's parameters, numbers.
+        statics: this member's static arrays, one ghost layer around the grid (`static_arrays` without its first axis).
+    """
+
+    def __init__(self, stencil: Stencil, parameters: Mapping[str, float], statics: Mapping[str, Array]) -> None:
+        self.stencil, self.parameters, self.statics = stencil, dict(parameters), statics
+        self.loads = sorted({n.value for n in walk(stencil.right_side) if n.op == "load"})
+        self.here = (0,) * len(stencil.model.grid.axes)
+        self.edges: dict[tuple[int, int, int], Array] = {}
+
+    def f(self, t: float, y: Vector) -> Vector:
+        """du/dt: one array per state, the integer 0 for a state that does not change."""
+        padded = {name: self._padded(k, u, t) for k, (name, u) in enumerate(zip(self.stencil.model.state, y))}
+        env: dict[Any, Any] = {**self.parameters, "t": np.float64(t)}
+        for name, offset in self.loads:
+            env[name, offset] = _view(padded[name] if name in padded else self.statics[name], offset)
+        rates = evaluate(self.stencil.right_side, env)
+        return Vector([0 if is_zero(node) else rate for node, rate in zip(self.stencil.right_side, rates)])
+
+    def noise(self, t: float, y: Vector, dW: Vector) -> Vector:
+        """Amplitude at y times dW, the integer 0 for a state without noise."""
+        env: dict[Any, Any] = {**self.parameters, "t": np.float64(t)}
+        env |= {(name, self.here): u for name, u in zip(self.stencil.model.state, y)}
+        env |= {(name, self.here): _view(values, self.here) for name, values in self.statics.items()}
+        out: list[Any] = []
+        for state, increment in enumerate(dW):
+            amplitude = self.stencil.noise.get(state)
+            out.append(0 if amplitude is None else evaluate((amplitude,), env)[0] * increment)
+        return Vector(out)
+
+    def _padded(self, state: int, u: Array, t: float) -> Array:
+        """The state with its ghost layer, filled axis by axis."""
+        p = np.zeros(tuple(n + 2 for n in u.shape))
+        p[(slice(1, -1),) * u.ndim] = u
+        for axis in range(u.ndim):
+            wraps = self.stencil.ghosts[state][axis] is None
+            for side, (ghost, inner, far) in enumerate(((0, 1, -2), (-1, -2, 1))):
+                if wraps:
+                    p[_slab(u.ndim, axis, ghost, slice(None))] = p[_slab(u.ndim, axis, far, slice(None))]
+                    continue
+                A, B = self._edge(state, axis, side, t)
+                source = p[_slab(u.ndim, axis, inner, slice(1, -1))]
+                p[_slab(u.ndim, axis, ghost, slice(1, -1))] = A.reshape(source.shape) + B.reshape(
+                    source.shape) * source
+        return p
+
+    def _edge(self, state: int, axis: int, side: int, t: float) -> Array:
+        pair = self.stencil.ghosts[state][axis]
+        if pair is not None and is_timed(pair[side]):
+            return ghost_values(self.stencil, state, axis, side, self.parameters, t)[0]
+        key = state, axis, side
+        if key not in self.edges:
+            self.edges[key] = ghost_values(self.stencil, state, axis, side, self.parameters, t)[0]
+        return self.edges[key]
+
+
+def _slab(axes: int, axis: int, index: int, others: slice) -> tuple[int | slice, ...]:
+    return tuple(index if k == axis else others for k in range(axes))
+
+
+def _view(padded: Array, offset: tuple[int, ...]) -> Array:
+    """The padded array seen `offset` cells away from each cell; an axis of length 1 is the same everywhere."""
+    return padded[tuple(slice(None) if n == 1 else slice(1 + o, n - 1 + o) for n, o in zip(padded.shape, offset))]
+
+
+def run_member(reference: Reference, step: Callable[..., Vector], initial: Array, plan: Any, seed: int,
+               member: int) -> tuple[Array, bool]:
+    """Integrate one member.
+
+    Args:
+        reference: the member's model.
+        step: a method of `sdesim.methods.field`.
+        initial: (states, *space).
+        plan: for each save interval its start, its step h, the number of steps, and the method's options.
+        seed: the ensemble's seed.
+        member: the member's number.
+
+    Returns:
+        The states at the end of each interval, (intervals, states, *space), and whether all of them are finite.
+    """
+    stencil = reference.stencil
+    y = Vector(list(initial.astype(np.float64)))
+    saved = np.full((len(plan), *initial.shape), np.nan)
+    count = 0
+    with np.errstate(all="ignore"):
+        for i, (start, h, steps, options) in enumerate(plan):
+            for s in range(steps):
+                w = increments(stencil, seed, member, count, h)
+                y = step(reference, start + s * h, y, h, w, **options)
+                count += 1
+            if not all(np.all(np.isfinite(u)) for u in y):
+                return saved, False
+            saved[i] = list(y)
+    return saved, True
+
+
+def increments(stencil: Stencil, seed: int, member: int, count: int, h: float) -> Increments:
+    """dW of one member's step: √(h/V) times the standard normals of each state that has noise."""
+    shape = stencil.model.grid.shape
+    z = Vector([field_normals(seed, [member], count, k, shape, Purpose.STEP)[0] if k in stencil.noise else 0
+                for k in range(len(stencil.right_side))])
+    return Increments(z * wiener_root(stencil, h))
+
+
+def wiener_root(stencil: Stencil, h: float) -> float:
+    """√(h/V): the standard deviation of a step's increment of white noise in a cell of volume V."""
+    return float(np.sqrt(h)) * stencil.noise_scale

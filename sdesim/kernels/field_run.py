@@ -1,0 +1,120 @@
+"""Runs the fused CPU kernel of a stencil: its arrays, its arguments, blocks of members over a thread pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim.kernels.field_driver import ARGUMENTS, build, compile_run, encode, numbers_in_order
+from sdesim.kernels.field_layout import Layout, aligned
+from sdesim.kernels.field_llvm import Names
+from sdesim.kernels.field_plan import Programs, Steps
+from sdesim.kernels.field_static import edge_coordinates, ghost_values, is_row, static_arrays
+from sdesim.stencils import Stencil
+from sdesim.streams import seed_key
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+BLOCK = 64
+"""Most members of a task: bounds the memory of coefficient arrays that differ by member."""
+
+
+@dataclass
+class Job:
+    """What every block of a run shares. `parameters` are numbers or arrays over all members."""
+
+    stencil: Stencil
+    parameters: Mapping[str, Any]
+    plans: Sequence[Sequence[Steps]]
+    programs: Programs
+    initial: Array
+    members: Integers
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.layout = Layout(self.stencil.model.grid.shape)
+        self.names = Names.of(self.stencil, tuple(self.parameters))
+        count, intervals = len(self.members), len(self.plans[0])
+        self.which = np.array([[self.programs.number(s) for s in p] for p in self.plans], np.int64)
+        self.counts = np.array([[s.count for s in p] for p in self.plans], np.int64)
+        self.starts = np.array([s.start for s in self.plans[0]])
+        kernels, self.buffers = self.programs.kernels, self.programs.buffers
+        self.steps = np.array([h for h, _ in self.programs.entries])
+        codes = {id(s): encode(s, kernels, self.buffers) for s in self.programs.schedules.values()}
+        shapes = {s.passes: codes[id(s)] for s in self.programs.schedules.values()}
+        self.codes = [shapes[schedule.passes] for _, schedule in self.programs.entries]
+        self.numbers = [numbers_in_order(schedule) for _, schedule in self.programs.entries]
+        self.table = np.zeros((count, max(1, len(self.parameters))))
+        for k, value in enumerate(self.parameters.values()):
+            self.table[:, k] = value
+        self.out = np.empty((intervals, len(self.initial), count, *self.layout.shape))
+        self.status = np.zeros(count, np.int64)
+        self.run = compile_run(build(self.stencil, self.names, kernels, self.buffers))
+
+    def block(self, first: int, last: int) -> None:
+        """Integrate members first … last − 1 (places, not numbers)."""
+        own = {name: value[first:last] if np.ndim(value) else value for name, value in self.parameters.items()}
+        statics = [self._placed(name, values) for name, values in static_arrays(self.stencil, own).items()]
+        statics += [edge_coordinates(self.stencil, k)[name][None] for k, name in self.names.coordinates]
+        edges = [ghost_values(self.stencil, s, k, side, own, self.starts[0])
+                 for s, axes in enumerate(self.stencil.ghosts) for k in range(len(axes)) for side in (0, 1)]
+        edges = [np.ascontiguousarray(e.reshape(len(e), -1)) for e in edges]
+        keep: list[Any] = []
+        arguments = self._arguments(first, last, statics, edges, keep)
+        self.run(arguments.ctypes.data)
+
+    def _placed(self, name: str, values: Array) -> Array:
+        placed = self.layout.place(values)
+        if is_row(self.stencil, self.stencil.statics[name]):
+            return placed
+        return placed
+
+    def _arguments(self, first: int, last: int, statics: list[Array], edges: list[Array],
+                   keep: list[Any]) -> Integers:
+        """The arguments of `run`; `keep` holds the arrays whose addresses they contain."""
+        low, high = seed_key(self.seed)
+        tables = {name: _table(arrays, first) for name, arrays in (("statics", statics), ("edges", edges))}
+        values: dict[str, Any] = {
+            "first": first, "last": last, "intervals": len(self.starts), "stride": len(self.members),
+            "k0": int(low), "k1": int(high), "members": self.members, "initial": self.initial, "out": self.out,
+            "status": self.status, "counts": self.counts, "programs": self.which, "starts": self.starts,
+            "steps": self.steps, "schedules": _addresses(self.codes), "numbers": _addresses(self.numbers),
+            "parameters": self.table, "statics": tables["statics"][0], "static_strides": tables["statics"][1],
+            "edges": tables["edges"][0], "edge_strides": tables["edges"][1],
+            "buffers": aligned(self.buffers * self.layout.size),
+            "noise": aligned(len(self.initial) * self.layout.row_size),
+        }
+        keep += [statics, edges, *values.values()]
+        return np.array([v.ctypes.data if isinstance(v, np.ndarray) else v for v in (values[n] for n in ARGUMENTS)],
+                        np.int64)
+
+
+def _addresses(arrays: Sequence[NDArray[Any]]) -> Integers:
+    return np.array([a.ctypes.data for a in arrays], np.int64)
+
+
+def _table(arrays: Sequence[Array], first: int) -> tuple[Integers, Integers]:
+    """Addresses and strides from which member m finds its own array at address + m·stride, or a shared one."""
+    strides = [a.shape[1] if len(a) > 1 else 0 for a in arrays]
+    starts = [a.ctypes.data - 8 * first * stride for a, stride in zip(arrays, strides)]
+    return np.array([*starts, 0], np.int64), np.array([*strides, 0], np.int64)
+
+
+def run(job: Job, threads: int) -> tuple[Array, NDArray[np.int8]]:
+    """Integrate all members: the states after each interval (intervals, states, members, *space), and the status."""
+    count = len(job.members)
+    size = min(BLOCK, max(1, -(-count // max(1, threads))))
+    blocks = [(k, min(k + size, count)) for k in range(0, count, size)]
+    if threads <= 1 or len(blocks) == 1:
+        for first, last in blocks:
+            job.block(first, last)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            for future in [pool.submit(job.block, *block) for block in blocks]:
+                future.result()
+    return job.out, job.status.astype(np.int8)

@@ -1,0 +1,183 @@
+"""Arrays that a stencil needs before its first step: static coefficients, and the ghost conditions of its edges.
+
+A static array has one ghost layer around the grid, shape (members | 1, n_z + 2, n_y + 2, n_x + 2); the value of the
+low face of cell j stands at cell j. An array that varies along x alone has outer axes of length 1. It has one row per
+member only if a parameter that it uses does.
+
+A condition's A and B are flat arrays over the cells along its edge, the remaining axes in array order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim.calculus import evaluate, free_symbols
+from sdesim.expressions import Expr
+from sdesim.stencils import Static, Stencil
+
+Array: TypeAlias = NDArray[np.float64]
+Parameters: TypeAlias = Mapping[str, Any]
+
+
+def static_arrays(stencil: Stencil, parameters: Parameters) -> dict[str, Array]:
+    """Every static array of a stencil, for parameters that are numbers or arrays over members.
+
+    Raises:
+        ValueError: a coefficient that is not finite somewhere, or a diffusivity that is negative.
+    """
+    arrays = {}
+    for name, static in stencil.statics.items():
+        with np.errstate(all="ignore"):
+            values = _cells(stencil, static, parameters) if static.mean == "cell" else _faces(
+                stencil, static, parameters)
+        _check(static, values)
+        arrays[name] = np.ascontiguousarray(_trim(stencil, static, values))
+    return arrays
+
+
+def _check(static: Static, values: Array) -> None:
+    if not np.all(np.isfinite(values)):
+        raise ValueError(f"the coefficient {static.expression!r} is not finite everywhere on the grid; "
+                         "write it so that it is, for example with max(…) or where(…)")
+    if static.mean == "harmonic" and np.any(values < 0.0):
+        raise ValueError(f"the diffusivity {static.expression!r} is negative somewhere (least value "
+                         f"{values.min() / static.scale:.3g}); diffusion needs D ≥ 0")
+
+
+def is_row(stencil: Stencil, static: Static) -> bool:
+    """Whether a static array varies along x alone, so that one row serves the whole grid."""
+    axes = stencil.model.grid.axes
+    names = free_symbols(static.expression)
+    along_x = static.mean == "cell" or static.axis == len(axes) - 1
+    return along_x and not names & (set(axes[:-1]) | set(stencil.model.fields))
+
+
+def _trim(stencil: Stencil, static: Static, values: Array) -> Array:
+    outer = len(stencil.model.grid.axes) - 1
+    return values[(slice(None), *[slice(1, 2)] * outer)] if is_row(stencil, static) else values
+
+
+def _environment(stencil: Stencil, static: Static, parameters: Parameters, clamp: bool) -> dict[str, Any]:
+    """Coordinates, coefficient fields and parameters on the cells and their ghosts, shaped (member, *space).
+
+    A ghost beyond an edge has its own coordinate, or with `clamp` that of the nearest cell.
+    """
+    grid = stencil.model.grid
+    n = len(grid.axes)
+    env: dict[str, Any] = {name: _over_members(value, n) for name, value in parameters.items()}
+    for k, axis in enumerate(grid.axes):
+        centres = grid.coordinates[axis]
+        reach = 0.0 if clamp else grid.spacing[axis]
+        ghosts = (centres[-1], centres[0]) if static.periodic[k] else (centres[0] - reach, centres[-1] + reach)
+        padded = np.concatenate([ghosts[:1], centres, ghosts[1:]])
+        env[axis] = padded.reshape([1, *(-1 if j == k else 1 for j in range(n))])
+    for name, values in stencil.model.fields.items():
+        env[name] = _pad(np.asarray(values, np.float64), static.periodic)[None]
+    return env
+
+
+def _over_members(value: Any, axes: int) -> Any:
+    array = np.asarray(value, np.float64)
+    return array.reshape(array.shape + (1,) * axes) if array.ndim else np.float64(array)
+
+
+def _pad(values: Array, periodic: tuple[bool, ...]) -> Array:
+    for k, wraps in enumerate(periodic):
+        width = [(int(j == k),) * 2 for j in range(values.ndim)]
+        values = np.pad(values, width, mode="wrap" if wraps else "edge")
+    return values
+
+
+def _cells(stencil: Stencil, static: Static, parameters: Parameters) -> Array:
+    """Values at cell centres and ghost centres; at a ghost where the expression is not finite, the nearest cell's."""
+    shape = tuple(n + 2 for n in stencil.model.grid.shape)
+    values, nearest = (_evaluated(static, _environment(stencil, static, parameters, clamp), shape)
+                       for clamp in (False, True))
+    return np.where(np.isfinite(values), values, nearest) * static.scale
+
+
+def _evaluated(static: Static, env: Mapping[str, Any], shape: tuple[int, ...]) -> Array:
+    (values,) = evaluate((static.expression,), env)
+    values = np.asarray(values)
+    members = values.shape[0] if values.ndim > len(shape) else 1
+    return np.array(np.broadcast_to(values, (members, *shape)))
+
+
+def _faces(stencil: Stencil, static: Static, parameters: Parameters) -> Array:
+    """Values on the low faces along one axis: the mean of two cells, or ("point", edges) the expression's value there."""
+    grid, k = stencil.model.grid, static.axis
+    env = _environment(stencil, static, parameters, clamp=True)
+    lo, _, n = grid.axis(grid.axes[k])
+    faces = lo + np.arange(n + 1) * grid.spacing[grid.axes[k]]
+    if static.periodic[k] and static.mean == "point":
+        faces[-1] = faces[0]
+    low, high = _slices(k, grid.dimension, 0, -1), _slices(k, grid.dimension, 1, None)
+    on_faces = {**env, grid.axes[k]: faces.reshape([1, *(-1 if j == k else 1 for j in range(grid.dimension))])}
+    for name in stencil.model.fields:
+        on_faces[name] = (env[name][low] + env[name][high]) * 0.5
+    shape = tuple(m + (1 if j == k else 2) for j, m in enumerate(grid.shape))
+    values = _evaluated(static, on_faces, shape)
+    cells = _evaluated(static, env, tuple(m + 2 for m in grid.shape))
+    a, b = cells[low], cells[high]
+    mean = _harmonic(a, b) if static.mean == "harmonic" else (a + b) * 0.5
+    inside = slice(None) if static.periodic[k] else slice(1, -1)
+    inner = (slice(None), *(inside if j == k else slice(None) for j in range(grid.dimension)))
+    if static.mean != "point":
+        values[inner] = mean[inner]
+    values = np.where(np.isfinite(values), values, mean)
+    padded = np.zeros((values.shape[0], *(m + 2 for m in grid.shape)))
+    padded[high] = values * static.scale
+    return padded
+
+
+def _harmonic(a: Array, b: Array) -> Array:
+    """2ab/(a + b), and 0 where both vanish; a negative value passes through, so that it is seen."""
+    total = a + b
+    mean = a * b * 2.0 / np.where(total == 0.0, 1.0, total)
+    return np.where((a < 0.0) | (b < 0.0), np.minimum(a, b), mean)
+
+
+def _slices(axis: int, axes: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
+    return (slice(None), *(slice(start, stop) if j == axis else slice(None) for j in range(axes)))
+
+
+def edge_coordinates(stencil: Stencil, axis: int) -> dict[str, Array]:
+    """Coordinates of the cells along the edges of one axis, flat: the order of a condition's A and B."""
+    grid = stencil.model.grid
+    others = [name for k, name in enumerate(grid.axes) if k != axis]
+    mesh = np.meshgrid(*(grid.coordinates[name] for name in others), indexing="ij")
+    return {name: np.ascontiguousarray(values.ravel()) for name, values in zip(others, mesh)}
+
+
+def edge_size(stencil: Stencil, axis: int) -> int:
+    """Number of cells along an edge of one axis."""
+    return math.prod(n for k, n in enumerate(stencil.model.grid.shape) if k != axis)
+
+
+def is_timed(pair: tuple[Expr, Expr]) -> bool:
+    """Whether a ghost condition changes with time."""
+    return "t" in free_symbols(*pair)
+
+
+def ghost_values(stencil: Stencil, state: int, axis: int, side: int, parameters: Parameters, t: float) -> Array:
+    """A and B of one edge: an array (members | 1, 2, cells along the edge)."""
+    pair = stencil.ghosts[state][axis]
+    size = edge_size(stencil, axis)
+    if pair is None:
+        return np.tile(np.array([[0.0], [1.0]]), (1, 1, size))
+    env = {**edge_coordinates(stencil, axis), **{name: _over_members(v, 1) for name, v in parameters.items()},
+           "t": np.float64(t)}
+    with np.errstate(all="ignore"):
+        values = [np.asarray(v) for v in evaluate(pair[side], env)]
+    members = max((v.shape[0] for v in values if v.ndim == 2), default=1)
+    A, B = (np.broadcast_to(v, (members, size)) for v in values)
+    if not (np.all(np.isfinite(A)) and np.all(np.isfinite(B))):
+        name, where = stencil.model.state[state], stencil.model.grid.axes[axis]
+        raise ValueError(f"the {('low', 'high')[side]} boundary of {name} along {where} is not finite at t = {t:g}: "
+                         "its values must be, and for Robin a/2 + b/h must not vanish")
+    return np.stack([A, B], axis=1)

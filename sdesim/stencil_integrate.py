@@ -1,0 +1,197 @@
+"""Integrates a field model with a finite-volume stencil and an explicit or stabilised method.
+
+Everything that can be wrong is found before the first step: shapes, a method that does not know the model's noise, and
+a step beyond the stability limit, which follows from the eigenvalue bounds of the discrete model (`field_bounds`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sdesim.calculus import free_symbols
+from sdesim.kernels.field_bounds import peclet, spectra
+from sdesim.kernels.field_plan import Programs, Steps, options_of, plan
+from sdesim.kernels.field_reference import Reference, run_member
+from sdesim.kernels.field_static import static_arrays
+from sdesim.methods.field import FIELD_METHODS, FieldMethod, Spectrum
+from sdesim.models.pde import PDE
+from sdesim.stencils import Stencil, discretise
+
+Array = NDArray[np.float64]
+_GROUP = 32
+
+
+def stencil_run(
+    model: PDE,
+    method: str,
+    initial: ArrayLike,
+    parameters: Mapping[str, Any] | None,
+    times: ArrayLike,
+    dt: float | None = None,
+    *,
+    seed: int = 0,
+    members: ArrayLike,
+    backend: str = "kernel",
+    threads: int = 1,
+    advection: str | None = None,
+) -> tuple[Array, NDArray[np.int8], dict[str, str | float | int]]:
+    """Integrate an ensemble of fields.
+
+    Args:
+        model: the equations.
+        method: a name in `sdesim.methods.field.FIELD_METHODS`.
+        initial: (states, members, *space), space in the order z, y, x.
+        parameters: overrides of the model's, numbers or arrays over the members.
+        times: save times, rising; the initial state is that at the first.
+        dt: ceiling of the step; each save interval is cut into equal steps. None chooses one for each member.
+        seed: key of the noise.
+        members: the members' numbers, on which (with the seed) their noise depends.
+        backend: "kernel" (generated machine code) or "numpy" (the reference); they give the same bits.
+        threads: threads over which blocks of members are spread.
+        advection: "central" or "upwind"; None takes central where the cell Péclet number is at most 2.
+
+    Returns:
+        states (times, states, members, *space), status (members,) with 1 for a member that is not finite at some
+        save time (its states are NaN from there on), and notes on what was chosen.
+
+    Raises:
+        ValueError: an unknown method or backend, noise that the method does not know, wrong shapes, times that do not
+            rise, dt ≤ 0, a step beyond the stability limit, coefficients that are not finite, a negative diffusivity.
+
+    >>> from sdesim.grids import Grid
+    >>> model = PDE(Grid(x=(0.0, 1.0, 8)), diffusivity=1.0)
+    >>> u = np.zeros((1, 1, 8)); u[..., 4] = 1.0
+    >>> states, status, notes = stencil_run(model, "rkl2", u, None, [0.0, 0.1, 1.0], members=[0])
+    >>> states.shape, bool(abs(states[-1].mean() - 0.125) < 1e-12)
+    ((3, 1, 1, 8), True)
+    """
+    chosen = _method(model, method)
+    if backend not in ("kernel", "numpy"):
+        raise ValueError(f'backend is "kernel" or "numpy"; got {backend!r}')
+    numbers = np.atleast_1d(np.asarray(members, np.int64))
+    start = _initial(model, initial, len(numbers))
+    clock = _times(times, dt)
+    values = _parameters(model, parameters, len(numbers))
+    stencil = _discretise(model, advection, float(clock[0]))
+    bounds = _spectra(stencil, values, start, clock)
+    plans = [plan(chosen, spectrum, clock, dt) for spectrum in bounds]
+    states = np.empty((len(clock), len(model.state), len(numbers), *model.grid.shape))
+    states[0] = start
+    status = np.zeros(len(numbers), np.int8)
+    if len(clock) > 1:
+        integrate = _kernel if backend == "kernel" else _reference
+        states[1:], status = integrate(stencil, chosen, values, plans, start, numbers, seed, threads)
+    return states, status, _notes(stencil, chosen, plans, bounds, dt)
+
+
+def _method(model: PDE, name: str) -> FieldMethod:
+    if name not in FIELD_METHODS:
+        raise ValueError(f"there is no stencil method {name!r}; there are {', '.join(FIELD_METHODS)}")
+    method = FIELD_METHODS[name]
+    if model.noise_kind != "none" and model.noise_kind not in method.noise:
+        able = [m.name for m in FIELD_METHODS.values() if model.noise_kind in m.noise]
+        raise ValueError(f"the model has {model.noise_kind} noise, which {name} would leave out; "
+                         f"use {' or '.join(able)}, or take the noise out of the model")
+    return method
+
+
+def _initial(model: PDE, initial: ArrayLike, members: int) -> Array:
+    start = np.ascontiguousarray(initial, np.float64)
+    wanted = (len(model.state), members, *model.grid.shape)
+    if start.shape != wanted:
+        raise ValueError(f"the initial fields have shape (states, members, *space) = {wanted}; got {start.shape}")
+    return start
+
+
+def _times(times: ArrayLike, dt: float | None) -> Array:
+    clock = np.atleast_1d(np.asarray(times, np.float64))
+    if clock.ndim != 1 or not np.all(np.isfinite(clock)) or np.any(np.diff(clock) <= 0.0):
+        raise ValueError(f"save times are finite and rising; got {times!r}")
+    if dt is not None and not (np.isfinite(dt) and dt > 0.0):
+        raise ValueError(f"dt is a positive step or None; got {dt!r}")
+    return clock
+
+
+def _parameters(model: PDE, overrides: Mapping[str, Any] | None, members: int) -> dict[str, Any]:
+    values = {**model.parameters, **(overrides or {})}
+    unknown = [name for name in values if name not in model.parameters]
+    if unknown:
+        raise ValueError(f"the model has the parameters {', '.join(model.parameters) or 'none'}; "
+                         f"got {', '.join(unknown)}")
+    result = {}
+    for name, value in values.items():
+        array = np.asarray(value, np.float64)
+        if array.ndim and array.shape != (members,):
+            raise ValueError(f"parameter {name} is a number or one value per member, shape ({members},); "
+                             f"got shape {array.shape}")
+        result[name] = array if array.ndim else float(array)
+    return result
+
+
+def _discretise(model: PDE, advection: str | None, t: float) -> Stencil:
+    """The stencil; transport is upwind where the model's own parameters give a cell Péclet number above 2.
+
+    A speed that depends on the state is taken upwind. The members' parameters do not enter, so that the choice is the
+    same in every block.
+    """
+    if advection is not None or not model.velocity:
+        return discretise(model, advection or "central")
+    if model.uses("velocity") & model.variable_names:
+        return discretise(model, "upwind")
+    central = discretise(model, "central")
+    zero = np.zeros((len(model.state), 1, *model.grid.shape))
+    return central if peclet(central, model.parameters, zero, t) <= 2.0 else discretise(model, "upwind")
+
+
+def _spectra(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, clock: Array) -> list[Spectrum]:
+    timed = "t" in free_symbols(*stencil.right_side, *(node for axes in stencil.ghosts for pair in axes if pair
+                                                       for side in pair for node in side))
+    looked = np.linspace(clock[0], clock[-1], 5).tolist() if timed else [float(clock[0])]
+    result = []
+    for k in range(0, initial.shape[1], _GROUP):
+        own = {name: v[k : k + _GROUP] if np.ndim(v) else v for name, v in parameters.items()}
+        result += spectra(stencil, own, initial[:, k : k + _GROUP], looked)
+    return result
+
+
+def _kernel(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, Any], plans: list[list[Steps]],
+            initial: Array, members: NDArray[np.int64], seed: int, threads: int) -> tuple[Array, NDArray[np.int8]]:
+    from sdesim.kernels.field_run import Job, run
+
+    job = Job(stencil, parameters, plans, Programs(stencil, method), initial, members, seed)
+    return run(job, threads)
+
+
+def _reference(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, Any], plans: list[list[Steps]],
+               initial: Array, members: NDArray[np.int64], seed: int, threads: int
+               ) -> tuple[Array, NDArray[np.int8]]:
+    out = np.empty((len(plans[0]), *initial.shape))
+    status = np.zeros(len(members), np.int8)
+    for m, member in enumerate(members):
+        own = {name: float(v[m]) if np.ndim(v) else v for name, v in parameters.items()}
+        statics = {name: values[0] for name, values in static_arrays(stencil, own).items()}
+        steps = [(s.start, s.h, s.count, options_of(s)) for s in plans[m]]
+        out[:, :, m], fine = run_member(Reference(stencil, own, statics), method.step, initial[:, m], steps, seed,
+                                        int(member))
+        status[m] = not fine
+    return out, status
+
+
+def _notes(stencil: Stencil, method: FieldMethod, plans: list[list[Steps]], bounds: list[Spectrum],
+           dt: float | None) -> dict[str, str | float | int]:
+    steps = [s for p in plans for s in p]
+    notes: dict[str, str | float | int] = {"method": method.name, "discretisation": "finite volumes, second order"}
+    if stencil.advection != "none":
+        notes["advection"] = stencil.advection
+    if steps:
+        notes["steps"] = max(sum(s.count for s in p) for p in plans)
+        notes["dt_largest"] = max(s.h for s in steps)
+        notes["dt_chosen"] = "by the eigenvalue bound of each member" if dt is None else "given"
+        notes["stability_limit"] = min(method.limit(b) for b in bounds)
+        if method.stages is not None:
+            notes["stages"] = max(dict(s.options)["s"] for s in steps)
+    return notes
