@@ -118,6 +118,8 @@ def spectral_density(transform: Transform, length: Length, smoothness: float | N
     True
     """
     axes = transform.grid.axes
+    if isinstance(length, Mapping) and set(length) != set(axes):
+        raise ValueError(f"length has one entry for each of the axes {', '.join(axes)}; got {', '.join(length)}")
     lengths = {axis: length[axis] if isinstance(length, Mapping) else length for axis in axes}
     volume, d = math.prod(lengths.values()), len(axes)
     kappa2 = np.zeros(transform.modal_shape)

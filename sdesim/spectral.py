@@ -20,14 +20,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdesim.boundaries import Condition, Dirichlet, Neumann, Periodic, describe, robin
+from sdesim.boundaries import Condition, Dirichlet, Neumann, Periodic, Robin, describe, robin
 from sdesim.expressions import is_zero
 from sdesim.grids import Grid
+
+if TYPE_CHECKING:
+    from sdesim.models.pde import PDE
 
 Kind = Literal["periodic", "neumann", "dirichlet", "dirichlet-neumann", "neumann-dirichlet"]
 KINDS: tuple[Kind, ...] = ("periodic", "neumann", "dirichlet", "dirichlet-neumann", "neumann-dirichlet")
@@ -194,6 +197,18 @@ def kind_of(low: Condition, high: Condition) -> Kind | None:
         case Neumann(), Dirichlet():
             return "neumann-dirichlet"
     return None
+
+
+def kinds_of(model: PDE, state: str) -> tuple[Kind, ...]:
+    """The kinds of one state of a PDE, in array order; a Robin edge counts as one without flux.
+
+    >>> from sdesim.models.pde import PDE
+    >>> kinds_of(PDE(Grid(x=(0, 1, 4), y=(0, 1, 4)), diffusivity=1.0, boundary={"x": Periodic()}), "u")
+    ('neumann', 'periodic')
+    """
+    sides = model.boundary[state]
+    nearest = {axis: [Neumann() if isinstance(side, Robin) else side for side in sides[axis]] for axis in sides}
+    return tuple(kind_of(*nearest[axis]) or "neumann" for axis in model.grid.axes)
 
 
 def transform_for(grid: Grid, sides: Mapping[str, tuple[Condition, Condition]]) -> Transform:
