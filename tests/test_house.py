@@ -1,4 +1,4 @@
-"""The house rules, as tests: floors, types, lint, light imports, documented names, small rooms, a README that is true."""
+"""The house rules, as tests: floors, types, lint, light imports, documented names, small rooms, a true README."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from sdesim.fields import ColouredNoise, GaussianField
 from sdesim.grids import Grid
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
-from sdesim.simulate import simulate
+from sdesim.simulation import simulate
 
 OU = """
 [model]
