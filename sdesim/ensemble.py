@@ -1,4 +1,4 @@
-"""Ensembles: which members, what each of them is given, and how their work is cut into blocks.
+"""Ensembles: which members, and what each of them is given.
 
 A member is a number from 0 to 2³² − 1. What it is given — parameters, initial values, noise — depends on
 (seed, member) alone, never on who else is in the ensemble, on the blocks or on the threads.
@@ -6,11 +6,9 @@ A member is a number from 0 to 2³² − 1. What it is given — parameters, ini
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +16,6 @@ from numpy.typing import NDArray
 from sdesim.designs import unit_points
 from sdesim.streams import Purpose
 
-T = TypeVar("T")
 _LIMIT = 2**32
 
 
@@ -130,57 +127,6 @@ def per_member(name: str, value: Any, numbers: NDArray[np.int64]) -> float | NDA
     return float(array) if array.ndim == 0 else array.astype(np.float64)
 
 
-def map_blocks(
-    work: Callable[[slice], T],
-    count: int,
-    *,
-    block: int,
-    threads: int | None = None,
-    progress: bool | None = None,
-    label: str = "members",
-) -> Iterator[T]:
-    """Yield `work(positions)` for each block of members, in block order, computed on a pool of threads.
-
-    `positions` is a slice into the arrays of the `count` members. The order of the results does not depend on which
-    thread is first, so sums over blocks have the same bits on any number of threads. At most two blocks a thread are
-    in hand at once. An error in a block stops the rest.
-
-    Raises ValueError for a block or number of threads below 1.
-
-    >>> [part.stop - part.start for part in map_blocks(lambda part: part, 10, block=4)]
-    [4, 4, 2]
-    """
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-    workers = available_threads() if threads is None else threads
-    if block < 1 or workers < 1:
-        raise ValueError(f"a block and the number of threads must be at least 1; got {block} and {workers}")
-    parts = [slice(start, min(start + block, count)) for start in range(0, count, block)]
-    waiting = iter(parts)
-    pending: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="sdesim") as pool, _bar(count, progress, label) as advance:
-        try:
-            for done in parts:
-                while len(pending) < 2 * workers and (part := next(waiting, None)) is not None:
-                    pending.append(pool.submit(work, part))
-                result = pending.popleft().result()
-                advance(done.stop - done.start)
-                yield result
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def block_size(count: int, bytes_per_member: int, *, threads: int | None = None, budget: int = 2**28) -> int:
-    """Return how many members go in a block: at least one block a thread, and blocks within `budget` bytes.
-
-    >>> block_size(1000, 2**20, threads=2, budget=2**26), block_size(10, 8, threads=2)
-    (64, 5)
-    """
-    workers = available_threads() if threads is None else threads
-    return max(1, min(-(-count // workers), budget // max(1, bytes_per_member)))
-
-
 def available_threads() -> int:
     """Return the number of processors that this process may use.
 
@@ -224,15 +170,3 @@ def _by_number(name: str, value: Any, numbers: NDArray[np.int64]) -> Any:
             "give it for every member asked for"
         )
     return value.sel(member=numbers).values
-
-
-@contextlib.contextmanager
-def _bar(total: int, progress: bool | None, label: str) -> Iterator[Callable[[int], object]]:
-    """A function that advances a tqdm bar over members, or does nothing."""
-    if not progress:
-        yield lambda _: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, desc=label, unit="member") as bar:
-        yield bar.update

@@ -1,9 +1,7 @@
-"""Ensembles: a member's values depend on (seed, member) alone; designs fill the cube; blocks change nothing."""
+"""Ensembles: a member's values depend on (seed, member) alone; designs fill the cube."""
 
 from __future__ import annotations
 
-import threading
-import time
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from scipy import stats
 from scipy.stats import qmc
 
 from sdesim.designs import SOBOL_AXES, sobol_integers, unit_points
-from sdesim.ensemble import available_threads, block_size, draw, map_blocks, member_numbers
+from sdesim.ensemble import draw, member_numbers
 
 LAWS = {"k": stats.norm(1.0, 0.5), "D": stats.lognorm(0.3, scale=0.01), "n": stats.uniform(2.0, 3.0)}
 
@@ -148,65 +146,3 @@ def test_designs_are_checked() -> None:
     many = {f"p{i}": stats.norm() for i in range(SOBOL_AXES + 1)}
     with pytest.raises(ValueError, match="the sobol design has 21 axes, 22 are wanted"):
         draw(many, member_numbers(4), design="sobol")
-
-
-def test_blocks_come_back_in_order_whoever_is_first() -> None:
-    def slow_first(part: slice) -> int:
-        time.sleep(0.05 if part.start == 0 else 0.0)
-        return part.start
-
-    assert list(map_blocks(slow_first, 100, block=7, threads=4)) == list(range(0, 100, 7))
-
-
-def test_sums_over_blocks_have_the_same_bits_on_any_number_of_threads() -> None:
-    x = np.random.default_rng(0).normal(size=10_000)
-    totals = {
-        sum(map_blocks(lambda part: float(x[part].sum()), len(x), block=77, threads=threads)) for threads in (1, 2, 5)
-    }
-    assert len(totals) == 1
-
-
-def test_blocks_run_at_the_same_time() -> None:
-    meeting = threading.Barrier(2, timeout=20)
-    assert len(list(map_blocks(lambda _: meeting.wait(), 2, block=1, threads=2))) == 2
-
-
-def test_only_a_bounded_number_of_blocks_is_in_hand() -> None:
-    begun: list[int] = []
-    blocks = map_blocks(lambda part: begun.append(part.start), 1000, block=1, threads=2)
-    for _ in range(5):
-        next(blocks)
-    assert len(begun) <= 5 + 4
-    blocks.close()  # type: ignore[attr-defined]
-    assert len(begun) <= 5 + 4
-
-
-def test_an_error_in_a_block_stops_the_rest() -> None:
-    begun: list[int] = []
-
-    def work(part: slice) -> None:
-        begun.append(part.start)
-        if part.start == 3:
-            raise FloatingPointError("member 3 is ill")
-
-    with pytest.raises(FloatingPointError, match="member 3 is ill"):
-        list(map_blocks(work, 1000, block=1, threads=2))
-    assert len(begun) < 20
-
-
-def test_progress_counts_every_member(capsys: pytest.CaptureFixture[str]) -> None:
-    list(map_blocks(lambda part: None, 10, block=3, progress=True, label="heat"))
-    shown = capsys.readouterr().err
-    assert "heat" in shown
-    assert "10/10" in shown
-    list(map_blocks(lambda part: None, 10, block=3))
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize("count, size, threads", [(1000, 2**20, 2), (5, 1, 8), (1, 2**40, 1), (10**6, 8, 2)])
-def test_blocks_fit_the_budget_and_feed_every_thread(count: int, size: int, threads: int) -> None:
-    block = block_size(count, size, threads=threads, budget=2**26)
-    assert block >= 1
-    assert block == 1 or block * size <= 2**26
-    assert -(-count // block) >= min(threads, count)
-    assert available_threads() >= 1
