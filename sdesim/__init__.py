@@ -1,0 +1,80 @@
+"""Ensembles of physical diffusion processes: SDEs, PDEs and SPDEs, described by their mathematics.
+
+    import sdesim as sim
+
+    ou = sim.SDE({"x": "-k*x"}, {"x": "s"}, parameters={"k": 1.0, "s": 0.5})
+    ds = sim.simulate(ou, {"x": 1.0}, times=[0.0, 0.5, 1.0], members=1000, dt=0.01, seed=1)
+
+Names are imported when they are first used, so that `import sdesim` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "SDE": "models.sde",
+    "PDE": "models.pde",
+    "Grid": "grids",
+    "Periodic": "boundaries",
+    "Dirichlet": "boundaries",
+    "Neumann": "boundaries",
+    "Robin": "boundaries",
+    "Reflecting": "boundaries",
+    "Absorbing": "boundaries",
+    "WhiteNoise": "fields",
+    "ColouredNoise": "fields",
+    "GaussianField": "fields",
+    "simulate": "simulation",
+    "rerun": "replay",
+    "methods": "catalogue",
+    "equations": "",
+    "save": "storage",
+    "open": "storage",
+}
+__all__ = [
+    "Absorbing",
+    "ColouredNoise",
+    "Dirichlet",
+    "GaussianField",
+    "Grid",
+    "Neumann",
+    "PDE",
+    "Periodic",
+    "Reflecting",
+    "Robin",
+    "SDE",
+    "WhiteNoise",
+    "equations",
+    "methods",
+    "open",
+    "rerun",
+    "save",
+    "simulate",
+]
+
+if TYPE_CHECKING:
+    from sdesim import equations
+    from sdesim.boundaries import Absorbing, Dirichlet, Neumann, Periodic, Reflecting, Robin
+    from sdesim.catalogue import methods
+    from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
+    from sdesim.grids import Grid
+    from sdesim.models.pde import PDE
+    from sdesim.models.sde import SDE
+    from sdesim.replay import rerun
+    from sdesim.simulation import simulate
+    from sdesim.storage import open, save
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"sdesim has no {name!r}; it has {', '.join(__all__)}")
+    home = _HOME[name]
+    value = import_module(f"sdesim.{name}") if not home else getattr(import_module(f"sdesim.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

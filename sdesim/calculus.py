@@ -9,7 +9,7 @@ products and one square root (square and multiply, in the same order everywhere)
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -222,7 +222,7 @@ def apply(machine: Machine, node: Expr, values: Sequence[Any]) -> Any:
     return rule(machine, *values)
 
 
-def evaluate(nodes: Sequence[Expr], env: Mapping[Hashable, Any], machine: Machine = arithmetic.NUMPY) -> list[Any]:
+def evaluate(nodes: Sequence[Expr], env: Mapping[Any, Any], machine: Machine = arithmetic.NUMPY) -> list[Any]:
     """The values of the expressions, with symbols and loads looked up in `env`, on a machine's kind of number.
 
     Shared nodes are evaluated once; `env` may hold values of whole nodes too, under the node itself. On

@@ -169,14 +169,22 @@ def integrate(
     """Integrate an ensemble from times[0] through the save times with steps of dt.
 
     `initial` is (state, member); a parameter is a number or an array over members; `members` are the members' numbers,
-    which with the seed fix the noise. `backend` "kernel" runs generated machine code, "numpy" the reference; both give
-    the same bits, in any blocking. `progress(n)` is called as blocks of n members end.
+    which with the seed fix the noise. `backend` "kernel" runs generated machine code, "cuda" the same on a GPU, "numpy"
+    the reference; all give the same bits, in any blocking. `progress(n)` is called as blocks of n members end.
     """
     plan = save_plan(times, dt)
     t0 = float(times[0])
     if backend == "numpy":
         with np.errstate(all="ignore"):
             states = _Reference(model, method, parameters, seed, members).run(initial, t0, dt, plan)
+    elif backend == "cuda":
+        from sdesim.kernels.sde_device import run_on_gpu
+
+        varying = frozenset(n for n, v in parameters.items() if np.ndim(v))
+        tr = trace(model, method, varying)
+        states = run_on_gpu(
+            tr, initial, parameters, t0=t0, h=dt, due=plan.due, bridge=plan.bridge, seed=seed, members=members
+        )
     else:
         states = np.empty((len(times), *initial.shape))
         varying = frozenset(n for n, v in parameters.items() if np.ndim(v))
@@ -186,4 +194,5 @@ def integrate(
             for start, _ in zip(starts, pool.map(lambda b: blocks.run(b, t0, dt, plan, states), starts), strict=True):
                 if progress is not None:
                     progress(min(blocks.block, len(members) - start))
-    return SDEResult(states, (~np.isfinite(states).all(axis=(0, 1))).astype(np.int8))
+    finite = np.isfinite(states).all(axis=(0, 1))
+    return SDEResult(states, np.where(finite, 0, 1).astype(np.int8))

@@ -60,8 +60,8 @@ def integrate(model: PDE, method: Method, initial: NDArray[np.float64], paramete
     if method.kind == "stencil":
         from sdesim.stencil_integrate import stencil_run
 
-        return stencil_run(model, method, initial, values, times, dt, seed=seed, members=members, backend=backend,
-                           threads=threads)
+        return FieldResult(*stencil_run(model, method.name, initial, values, times, dt, seed=seed, members=members,
+                                        backend=backend, threads=threads))
     if method.kind != "spectral":
         raise ValueError(f"{method.name} is a method of kind {method.kind!r}; fields need 'stencil' or 'spectral'")
     return _spectral_run(model, method, initial, values, times, dt, seed=seed, members=members, backend=backend,

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sdesim.methods.method import Method
+
 
 @dataclass(frozen=True)
 class Spectrum:
@@ -138,55 +140,40 @@ def rkl2_stages(h: float, spectrum: Spectrum) -> int:
 _TINY = 1e-300
 
 
-@dataclass(frozen=True)
-class FieldMethod:
-    """What a stencil method is: its function, and what is known of it.
+@dataclass(frozen=True, kw_only=True)
+class FieldMethod(Method):
+    """A method for fields on a stencil, with what its step may be.
 
-    `strong_order` and `weak_order` are None where the method knows no noise; `limit` gives the largest stable step
-    for a `Spectrum`, `choose` a sensible one, `stages` the number of stages that a step needs (None where it is fixed).
+    `limit` gives the largest stable step for a `Spectrum`, `choose` a sensible one, `stages` the number of stages that
+    a step needs (None where it is fixed).
     """
 
-    name: str
-    step: Callable[..., Any]
-    order: int
-    noise: tuple[str, ...]
+    kind: str = "stencil"
     limit: Callable[[Spectrum], float]
     choose: Callable[[Spectrum], float]
-    source: str
     stages: Callable[[float, Spectrum], int] | None = None
-    kind: str = "stencil"
 
     def options(self, h: float, spectrum: Spectrum) -> dict[str, int]:
         """The further arguments of `step`: the number of stages of a stabilised method."""
         return {} if self.stages is None else {"s": self.stages(h, spectrum)}
 
 
-FIELD_METHODS: dict[str, FieldMethod] = {
-    method.name: method
-    for method in (
-        FieldMethod("euler", euler, 1, (), euler_limit, euler_step, "Euler 1768"),
-        FieldMethod(
-            "euler_maruyama",
-            euler_maruyama,
-            1,
-            ("additive", "multiplicative"),
-            euler_limit,
-            euler_maruyama_step,
-            "Maruyama 1955",
-        ),
-        FieldMethod(
-            "ssprk3", ssprk3, 3, (), ssprk3_limit, ssprk3_step, "Shu & Osher 1988, doi:10.1016/0021-9991(88)90177-5"
-        ),
-        FieldMethod("rk4", rk4, 4, (), rk4_limit, rk4_step, "Kutta 1901"),
-        FieldMethod(
-            "rkl2",
-            rkl2,
-            2,
-            (),
-            rkl2_limit,
-            rkl2_step,
-            "Meyer, Balsara & Aslam 2014, doi:10.1016/j.jcp.2013.08.021",
-            rkl2_stages,
-        ),
-    )
-}
+METHODS = (
+    FieldMethod(
+        name="euler", step=euler, source="Euler 1768", order=1.0, limit=euler_limit, choose=euler_step,
+    ),
+    FieldMethod(
+        name="euler_maruyama", step=euler_maruyama, source="Maruyama 1955", order=1.0, strong=0.5, weak=1.0,
+        noise=("none", "additive", "multiplicative"), calculus="ito", limit=euler_limit, choose=euler_maruyama_step,
+    ),
+    FieldMethod(
+        name="ssprk3", step=ssprk3, source="Shu & Osher 1988, doi:10.1016/0021-9991(88)90177-5", order=3.0,
+        limit=ssprk3_limit, choose=ssprk3_step,
+    ),
+    FieldMethod(name="rk4", step=rk4, source="Kutta 1901", order=4.0, limit=rk4_limit, choose=rk4_step),
+    FieldMethod(
+        name="rkl2", step=rkl2, source="Meyer, Balsara & Aslam 2014, doi:10.1016/j.jcp.2013.08.021", order=2.0,
+        limit=rkl2_limit, choose=rkl2_step, stages=rkl2_stages,
+    ),
+)  # fmt: skip
+FIELD_METHODS: dict[str, FieldMethod] = {method.name: method for method in METHODS}

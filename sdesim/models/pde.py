@@ -63,7 +63,7 @@ class PDE:
     grid: Grid
     state: tuple[str, ...] = ("u",)
     _: KW_ONLY
-    diffusivity: Mapping[str, Mapping[str, Diffusivity]]
+    diffusivity: Mapping[str, Mapping[str, Diffusivity]] | Any
     velocity: Mapping[str, Mapping[str, Expr]] | Any = None
     reaction: Mapping[str, Expr] | Any = None
     noise: Mapping[str, WhiteNoise | ColouredNoise] | Any = None

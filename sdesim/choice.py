@@ -1,0 +1,155 @@
+"""Which method: by name, or by the model's structure, with the reason in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim.calculus import differentiate, evaluate
+from sdesim.methods import find, rows
+from sdesim.methods.method import Method
+from sdesim.models.pde import PDE
+from sdesim.models.sde import SDE
+
+_STEPS = 100  # steps between save times if nobody says otherwise
+_MAX_STEPS = 2**32
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The method, the step (None: the method's own), and why."""
+
+    method: Method
+    dt: float | None
+    reason: str
+
+
+def choose(
+    model: SDE | PDE, name: str | None, dt: float | None, clock: NDArray[np.float64], initial: NDArray[np.float64],
+    parameters: Mapping[str, Any],
+) -> Choice:  # fmt: skip
+    """The method for a model, checked against what the model's noise allows.
+
+    Raises ValueError for a method that does not serve this model (saying which do), a step that is not positive, or
+    more steps than the noise has numbers for.
+
+    >>> ou = SDE({"x": "-x"}, {"x": "0.5"})
+    >>> choose(ou, None, 0.1, np.array([0.0, 1.0]), np.zeros((1, 1)), {}).method.name
+    'heun'
+    """
+    if dt is not None and not (isinstance(dt, (int, float, np.number)) and math.isfinite(dt) and dt > 0):
+        raise ValueError(f"dt is a positive number, got {dt!r}")
+    if isinstance(model, SDE):
+        choice = _for_sde(model, name, dt, clock)
+    else:
+        choice = _for_pde(model, name, dt, clock, initial, parameters)
+    span = clock[-1] - clock[0]
+    if choice.dt is not None and span / choice.dt >= _MAX_STEPS:
+        raise ValueError(f"{span / choice.dt:.3g} steps are more than the 2³² that have noise; choose a larger dt")
+    return choice
+
+
+def _for_sde(model: SDE, name: str | None, dt: float | None, clock: NDArray[np.float64]) -> Choice:
+    noise = model.noise_type
+    if model.bounds:
+        raise ValueError(
+            "this version integrates SDEs without bounds only; leave bounds= out, or confine x by its drift"
+        )
+    reason = "asked for"
+    if name is None:
+        name, reason = _best_for(noise, model.interpretation)
+    method = find(name, ("sde",))
+    if noise not in method.noise:
+        able = ", ".join(m.name for m in rows(("sde",)) if noise in m.noise)
+        raise ValueError(f"{name} does not serve {noise} noise, which this model has; use one of {able}")
+    if dt is None:
+        gaps = np.diff(clock)
+        dt = float(gaps.min()) / _STEPS if gaps.size else 1.0
+        reason += f"; dt is the shortest interval between save times over {_STEPS}"
+    return Choice(method, float(dt), reason)
+
+
+def _best_for(noise: str, interpretation: str) -> tuple[str, str]:
+    if noise == "none":
+        return "heun", "no noise: order 2"
+    if noise == "additive":
+        return "heun", "additive noise: strong order 1 in either calculus, and order 2 in the drift"
+    if noise == "general":
+        return "heun" if interpretation == "stratonovich" else "euler_maruyama", (
+            "the noise does not commute: strong order 1 would need Lévy areas"
+        )
+    if interpretation == "stratonovich":
+        return "heun", f"{noise} noise in the Stratonovich calculus: strong order 1 without derivatives"
+    return "milstein", f"{noise} noise: strong order 1 with derivatives taken on the expressions"
+
+
+def _for_pde(
+    model: PDE, name: str | None, dt: float | None, clock: NDArray[np.float64], initial: NDArray[np.float64],
+    parameters: Mapping[str, Any],
+) -> Choice:  # fmt: skip
+    from sdesim.integrate_field import modal_form
+
+    reason = "asked for"
+    if name is None:
+        name, reason = _best_field_method(model)
+    method = find(name, ("stencil", "spectral"))
+    if model.noise_kind not in ("none", *method.noise):
+        able = [m.name for m in rows(("stencil", "spectral")) if model.noise_kind in m.noise]
+        raise ValueError(f"{name} does not serve {model.noise_kind} noise, which this model has; use one of "
+                         f"{', '.join(able)}")  # fmt: skip
+    if method.kind == "spectral":
+        modal_form(model, method)  # raises what does not fit
+    if dt is None and method.kind == "spectral" and not name.startswith("exact"):
+        dt, why = _reaction_step(model, initial, parameters, clock, method)
+        reason += f"; {why}"
+    return Choice(method, None if dt is None else float(dt), reason)
+
+
+def _best_field_method(model: PDE) -> tuple[str, str]:
+    """The cheapest method that is accurate for the model's structure."""
+    from sdesim.integrate_field import modal_form
+
+    table = {m.name: m for m in rows(("spectral",))}
+    reasons = {
+        "exact": "constant coefficients and a reaction linear in its own state: exact at any step",
+        "etdrk4": "constant coefficients with a nonlinear reaction: order 4, diffusion exact",
+        "exponential_euler": "constant coefficients, a nonlinear reaction and additive noise: linear part exact in law",
+    }
+    for name, reason in reasons.items():
+        if model.noise_kind not in ("none", *table[name].noise):
+            continue
+        try:
+            modal_form(model, table[name])
+        except ValueError:
+            continue
+        return name, reason
+    if model.noise:
+        return "euler_maruyama", "noise with coefficients or boundaries that no transform diagonalises"
+    return "rkl2", "coefficients or boundaries that no transform diagonalises: stabilised explicit, order 2"
+
+
+def _reaction_step(
+    model: PDE, initial: NDArray[np.float64], parameters: Mapping[str, Any], clock: NDArray[np.float64], method: Method
+) -> tuple[float, str]:
+    """A step from the reaction's fastest rate in the initial state, rounded to a power of two of the whole span.
+
+    The rate is the largest row sum of |∂R_i/∂u_j| over all cells and members (a bound of the Jacobian's spectrum).
+    """
+    span = float(clock[-1] - clock[0]) or 1.0
+    env: dict[Any, Any] = {**model.grid.mesh, **model.fields, "t": clock[0]}
+    lead = (-1,) + (1,) * len(model.grid.shape)
+    env |= {name: np.reshape(value, lead) for name, value in parameters.items()}
+    env |= {state: initial[i] for i, state in enumerate(model.state)}
+    env |= {f"dd{axis}({state})": np.zeros(()) for axis in "xyz" for state in model.state}
+    rate = 0.0
+    for term in model.reaction.values():
+        slopes = evaluate([differentiate(term, state) for state in model.state], env)
+        rate = max(rate, float(np.max(sum(np.abs(slope) for slope in slopes))))
+    aim = (0.25 if (method.order or 1.0) > 2 else 0.02) / max(rate, 1.0 / span)
+    steps = 2 ** int(np.ceil(np.log2(max(1.0, span / aim))))
+    return span / steps, f"dt from the reaction's fastest rate at the start, {rate:.3g} per unit of time"

@@ -1,0 +1,35 @@
+"""The catalogue: named equations with their standard parameters and sources, ready for `simulate`."""
+
+from sdesim.equations.fields import (
+    allen_cahn,
+    brusselator,
+    fisher_kpp,
+    gray_scott,
+    heat,
+    stochastic_heat,
+)
+from sdesim.equations.ordinary import (
+    cox_ingersoll_ross,
+    double_well,
+    geometric_brownian_motion,
+    kubo,
+    langevin,
+    lorenz63,
+    ornstein_uhlenbeck,
+)
+
+__all__ = [
+    "allen_cahn",
+    "brusselator",
+    "cox_ingersoll_ross",
+    "double_well",
+    "fisher_kpp",
+    "geometric_brownian_motion",
+    "gray_scott",
+    "heat",
+    "kubo",
+    "langevin",
+    "lorenz63",
+    "ornstein_uhlenbeck",
+    "stochastic_heat",
+]

@@ -1,0 +1,174 @@
+"""Initial states: whatever a user may give a state at the start, turned into arrays over the members.
+
+Distributions, Gaussian fields and expressions are functions of (seed, member) and of the member's parameters, so a
+part of the ensemble starts exactly as it does in the whole. Each function also returns the *record*: the same
+initial state in a form that provenance keeps and that any subset of members can be made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim.calculus import evaluate
+from sdesim.ensemble import draw, per_member
+from sdesim.expressions import Expr
+from sdesim.fields import GaussianField
+from sdesim.models.pde import PDE
+from sdesim.models.sde import SDE
+from sdesim.parsing import as_expr
+from sdesim.spectral import kind_of
+from sdesim.streams import Purpose
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Parameters = Mapping[str, "float | NDArray[np.float64]"]
+
+
+def _by_state(initial: Any, states: tuple[str, ...]) -> dict[str, Any]:
+    """{state: value}, from a mapping or, where there is one state, from the value itself."""
+    if not isinstance(initial, Mapping):
+        if len(states) != 1:
+            raise ValueError(f'initial is a mapping {{"{states[0]}": ..., ...}} of the states {", ".join(states)}; '
+                             f"got one {type(initial).__name__} for {len(states)} states")  # fmt: skip
+        return {states[0]: initial}
+    unknown, missing = [s for s in initial if s not in states], [s for s in states if s not in initial]
+    if unknown or missing:
+        what = f"'{unknown[0]}' is no state" if unknown else f"'{missing[0]}' has no initial value"
+        raise ValueError(f"initial: {what}; give one value for each of the states {', '.join(states)}")
+    return {s: initial[s] for s in states}
+
+
+def _is_expression(value: Any) -> bool:
+    return isinstance(value, (str, Expr)) or (callable(value) and not hasattr(value, "ppf")) or (
+        type(value).__module__.startswith("sympy"))  # fmt: skip
+
+
+def over_members(values: NDArray[Any], numbers: NDArray[np.int64], dims: tuple[str, ...] = ()) -> xr.DataArray:
+    """An array over the members as a DataArray that knows their numbers, so that any subset can be taken later.
+
+    >>> over_members(np.array([1.0, 2.0]), np.array([4, 7])).sel(member=7).item()
+    2.0
+    """
+    import xarray as xr
+
+    return xr.DataArray(values, dims=("member", *dims), coords={"member": numbers})
+
+
+def sde_initial(
+    model: SDE, initial: Any, numbers: NDArray[np.int64], parameters: Parameters, *, design: str, seed: int
+) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """Initial values (state, member) of an SDE, and their record.
+
+    A value is a number, an expression of the parameters, a frozen distribution, an array over members or a DataArray.
+    Raises ValueError for a missing or unknown state, a wrong length, or a value outside the model's bounds.
+    """
+    given = _by_state(initial, model.states)
+    record: dict[str, Any] = {}
+    rows = np.empty((len(given), len(numbers)))
+    for i, (state, value) in enumerate(given.items()):
+        what = f"initial {state}"
+        if _is_expression(value):
+            node = as_expr(value, list(parameters), what)
+            rows[i], record[state] = evaluate([node], dict(parameters))[0], node
+        else:
+            rows[i] = draw({what: value}, numbers, design=design, seed=seed, purpose=Purpose.INITIAL)[what]
+            record[state] = over_members(rows[i], numbers) if isinstance(value, (list, np.ndarray)) and np.ndim(
+                value) else value  # fmt: skip
+        if not np.isfinite(rows[i]).all():
+            raise ValueError(f"{what} must be finite; member {numbers[~np.isfinite(rows[i])][0]} gets {rows[i].min()}")
+        _check_bounds(model, state, rows[i])
+    return rows, record
+
+
+def _check_bounds(model: SDE, state: str, row: NDArray[np.float64]) -> None:
+    bound = model.bounds.get(state)
+    if bound is None:
+        return
+    low = -np.inf if bound.lo is None else bound.lo
+    high = np.inf if bound.hi is None else bound.hi
+    if (row < low).any() or (row > high).any():
+        raise ValueError(
+            f"initial {state} must lie within its bounds [{low}, {high}]; it ranges over [{row.min()}, {row.max()}]"
+        )
+
+
+def pde_initial(
+    model: PDE, initial: Any, numbers: NDArray[np.int64], parameters: Parameters, *, design: str, seed: int
+) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """Initial fields (state, member, *grid.shape) of a PDE, and their record.
+
+    A value is a number, an expression of coordinates and parameters, a frozen distribution (one number for the whole
+    field), a GaussianField, an array over the grid or over (member, grid), or a DataArray. Raises ValueError for a
+    missing or unknown state, a wrong shape, or values that are not finite.
+    """
+    given = _by_state(initial, tuple(model.state))
+    fields = np.empty((len(given), len(numbers), *model.grid.shape))
+    record: dict[str, Any] = {}
+    for i, (state, value) in enumerate(given.items()):
+        fields[i], record[state] = _field(model, i, state, value, numbers, parameters, design, seed)
+        if not np.isfinite(fields[i]).all():
+            raise ValueError(f"initial {state} must be finite everywhere; it has {np.isnan(fields[i]).sum()} NaN")
+    return fields, record
+
+
+def _spread(values: Any, model: PDE) -> NDArray[np.float64]:
+    """Numbers over members as arrays that broadcast against (member, *grid.shape)."""
+    return np.reshape(np.asarray(values, np.float64), (-1,) + (1,) * len(model.grid.shape))
+
+
+def _field(
+    model: PDE, index: int, state: str, value: Any, numbers: NDArray[np.int64], parameters: Parameters, design: str,
+    seed: int,
+) -> tuple[Any, Any]:  # fmt: skip
+    grid, what = model.grid, f"initial {state}"
+    if isinstance(value, GaussianField):
+        kinds = tuple(kind_of(*model.boundary[state][axis]) or "neumann" for axis in grid.axes)
+        return value.sample(grid, seed=seed, members=numbers, kinds=kinds, state=index, parameters=parameters), value
+    if _is_expression(value):
+        node = as_expr(value, [*grid.axes, *parameters], what)
+        env = {**grid.mesh, **{name: _spread(v, model) for name, v in parameters.items()}}
+        return evaluate([node], env)[0], node
+    if hasattr(value, "dims") and set(value.dims) - {"member"}:
+        array = _from_dataarray(model, what, value, numbers)
+        return array, value
+    if isinstance(value, (list, np.ndarray)) and np.ndim(value):
+        array = np.asarray(value, np.float64)
+        if array.shape == grid.shape:
+            return array, array
+        if array.shape == (len(numbers), *grid.shape):
+            return array, over_members(array, numbers, grid.axes)
+        if array.ndim > 1 or array.size != len(numbers):
+            raise ValueError(f"{what} must have the grid's shape {grid.shape}, or {(len(numbers), *grid.shape)} with "
+                             f"one field for each member; got {array.shape}")  # fmt: skip
+        return _spread(per_member(what, array, numbers), model), over_members(array, numbers)
+    return _spread(draw({what: value}, numbers, design=design, seed=seed, purpose=Purpose.INITIAL)[what], model), value
+
+
+def _from_dataarray(model: PDE, what: str, value: Any, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    dims = model.grid.axes
+    unknown = [d for d in value.dims if d not in (*dims, "member")]
+    missing = [d for d in dims if d not in value.dims]
+    if unknown or missing:
+        raise ValueError(f"{what} must have the dimensions {dims}, and may have 'member'; got {tuple(value.dims)}")
+    for axis in dims:
+        centres = model.grid.coordinates[axis]
+        if axis in value.coords and not (
+            value.sizes[axis] == len(centres) and np.allclose(value[axis], centres, rtol=1e-6, atol=1e-9)
+        ):
+            raise ValueError(
+                f"{what}: its coordinate {axis} does not match the grid's {len(centres)} cell centres from "
+                f"{centres[0]:g} to {centres[-1]:g}; interpolate it with .interp({axis}=...)"
+            )
+    if "member" in value.dims and "member" in value.coords:
+        missing_members = np.setdiff1d(numbers, value["member"].values)
+        if missing_members.size:
+            raise ValueError(
+                f"{what} has no field for member {missing_members[0]}; give one for every member asked for"
+            )
+        value = value.sel(member=numbers)
+    return np.asarray(value.transpose(*(("member",) if "member" in value.dims else ()), *dims).values, np.float64)
