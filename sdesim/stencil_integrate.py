@@ -78,7 +78,7 @@ def stencil_run(
     values = _parameters(model, parameters, len(numbers))
     stencil = _discretise(model, advection, float(clock[0]))
     bounds = _spectra(stencil, values, start, clock)
-    plans = [plan(chosen, spectrum, clock, dt) for spectrum in bounds]
+    plans = [plan(chosen, spectrum, clock.tolist(), dt) for spectrum in bounds]
     states = np.empty((len(clock), len(model.state), len(numbers), *model.grid.shape))
     states[0] = start
     status = np.zeros(len(numbers), np.int8)

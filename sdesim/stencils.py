@@ -87,7 +87,8 @@ def discretise(model: PDE, advection: str = "central") -> Stencil:
         advection: "central" (second order; wiggles where the cell Péclet number |v|Δ/D exceeds 2) or "upwind".
 
     Raises:
-        ValueError: an unknown `advection`; a noise amplitude that uses derivatives; a mixed second derivative (tensor) next to an edge that is not periodic.
+        ValueError: an unknown `advection`; a noise amplitude that uses derivatives; a mixed second derivative (tensor)
+            next to an edge that is not periodic.
         TypeError: noise that is coloured in space, which needs a spectral method.
 
     >>> from sdesim.grids import Grid

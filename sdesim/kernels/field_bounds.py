@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from sdesim.calculus import differentiate, evaluate, walk
 from sdesim.expressions import Expr, is_zero, symbol
+from sdesim.kernels.field_schedule import rewrite_loads
 from sdesim.kernels.field_static import ghost_values, static_arrays
-from sdesim.kernels.field_trace import rewrite_loads
 from sdesim.methods.field import Spectrum
 from sdesim.stencils import Stencil
 
@@ -106,9 +106,8 @@ def _drift(d: Mapping[Any, Array], v: Mapping[Any, Array]) -> Array:
 def _largest(values: Array, members: int) -> Array:
     """The largest value of each member."""
     flat = np.asarray(values, np.float64)
-    if flat.ndim <= 1 or flat.shape[0] == 1:
-        return np.full(members, flat.max())
-    return flat.reshape(flat.shape[0], -1).max(axis=1)
+    rows = flat.reshape(flat.shape[0] if flat.ndim > 1 else 1, -1)
+    return np.full(members, rows.max(axis=1))
 
 
 def _ghost_factor(stencil: Stencil, parameters: Mapping[str, Any], times: Sequence[float]) -> Array:

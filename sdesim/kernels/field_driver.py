@@ -19,8 +19,9 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from sdesim.kernels.field_layout import Layout
-from sdesim.kernels.field_llvm import SWEEP_TYPES, TABLE, Names, Sweeps
-from sdesim.kernels.field_trace import Kernel, Schedule
+from sdesim.kernels.field_llvm import Sweeps
+from sdesim.kernels.field_names import Names
+from sdesim.kernels.field_schedule import Kernel, Schedule
 from sdesim.kernels.llvm import Compiled, integer, loop
 from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, VOID
 from sdesim.stencils import Stencil
@@ -68,7 +69,7 @@ def build(stencil: Stencil, names: Names, kernels: Sequence[Kernel], buffers: in
 @lru_cache(maxsize=32)
 def _machine_code(source: str) -> Any:
     module = _Source(source)
-    return Compiled(module)  # type: ignore[arg-type]
+    return Compiled(module)
 
 
 class _Source:
@@ -136,7 +137,7 @@ class _Run:
     def _load_state(self) -> Any:
         """load_state(buffer, array): a flat array into the cells of a buffer."""
         fn, b = self._helper("load_state", [F64_POINTER] * 2)
-        self._rows(b, *fn.args, lambda cell, value: b.store(b.load(value), cell))
+        self._rows(b, fn.args[0], fn.args[1], lambda cell, value: b.store(b.load(value), cell))
         b.ret_void()
         return fn
 
@@ -152,7 +153,7 @@ class _Run:
             broken = b.icmp_unsigned("==", b.and_(b.bitcast(value, I64), exponent), exponent)
             b.store(b.or_(b.load(bad), b.zext(broken, I64)), bad)
 
-        self._rows(b, *fn.args, copy)
+        self._rows(b, fn.args[0], fn.args[1], copy)
         b.ret(b.xor(b.load(bad), integer(1)))
         return fn
 
@@ -254,5 +255,3 @@ class _Run:
             fine = b.call(self.save_state, [buffer, self._saved(m, i, state)])
             b.store(b.and_(b.load(self.alive), fine), self.alive)
 
-
-__all__ = ["ARGUMENTS", "SWEEP_TYPES", "TABLE", "build", "compile_run", "encode", "numbers_in_order"]

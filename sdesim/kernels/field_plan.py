@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sdesim.kernels.field_reference import wiener_root
-from sdesim.kernels.field_trace import Kernel, Schedule, numbers, trace
+from sdesim.kernels.field_schedule import Kernel, Schedule
+from sdesim.kernels.field_trace import numbers, trace
 from sdesim.methods.field import FieldMethod, Spectrum
 from sdesim.stencils import Stencil
 

@@ -16,7 +16,7 @@ from sdesim.calculus import evaluate, walk
 from sdesim.expressions import is_zero
 from sdesim.kernels.field_static import ghost_values, is_timed
 from sdesim.kernels.field_trace import Increments
-from sdesim.kernels.field_vector import Vector
+from sdesim.methods.vector import ZERO, Vector
 from sdesim.stencils import Stencil
 from sdesim.streams import Purpose, field_normals
 
@@ -39,23 +39,23 @@ class Reference:
         self.edges: dict[tuple[int, int, int], Array] = {}
 
     def f(self, t: float, y: Vector) -> Vector:
-        """du/dt: one array per state, the integer 0 for a state that does not change."""
+        """du/dt: one array per state, `ZERO` for a state that does not change."""
         padded = {name: self._padded(k, u, t) for k, (name, u) in enumerate(zip(self.stencil.model.state, y))}
         env: dict[Any, Any] = {**self.parameters, "t": np.float64(t)}
         for name, offset in self.loads:
             env[name, offset] = _view(padded[name] if name in padded else self.statics[name], offset)
         rates = evaluate(self.stencil.right_side, env)
-        return Vector([0 if is_zero(node) else rate for node, rate in zip(self.stencil.right_side, rates)])
+        return Vector([ZERO if is_zero(node) else rate for node, rate in zip(self.stencil.right_side, rates)])
 
     def noise(self, t: float, y: Vector, dW: Vector) -> Vector:
-        """Amplitude at y times dW, the integer 0 for a state without noise."""
+        """Amplitude at y times dW, `ZERO` for a state without noise."""
         env: dict[Any, Any] = {**self.parameters, "t": np.float64(t)}
         env |= {(name, self.here): u for name, u in zip(self.stencil.model.state, y)}
         env |= {(name, self.here): _view(values, self.here) for name, values in self.statics.items()}
         out: list[Any] = []
         for state, increment in enumerate(dW):
             amplitude = self.stencil.noise.get(state)
-            out.append(0 if amplitude is None else evaluate((amplitude,), env)[0] * increment)
+            out.append(ZERO if amplitude is None else evaluate((amplitude,), env)[0] * increment)
         return Vector(out)
 
     def _padded(self, state: int, u: Array, t: float) -> Array:
@@ -76,11 +76,10 @@ class Reference:
 
     def _edge(self, state: int, axis: int, side: int, t: float) -> Array:
         pair = self.stencil.ghosts[state][axis]
-        if pair is not None and is_timed(pair[side]):
-            return ghost_values(self.stencil, state, axis, side, self.parameters, t)[0]
         key = state, axis, side
-        if key not in self.edges:
-            self.edges[key] = ghost_values(self.stencil, state, axis, side, self.parameters, t)[0]
+        if key not in self.edges or pair is not None and is_timed(pair[side]):
+            values: Array = ghost_values(self.stencil, state, axis, side, self.parameters, t)[0]
+            self.edges[key] = values
         return self.edges[key]
 
 
@@ -127,7 +126,7 @@ def run_member(reference: Reference, step: Callable[..., Vector], initial: Array
 def increments(stencil: Stencil, seed: int, member: int, count: int, h: float) -> Increments:
     """dW of one member's step: √(h/V) times the standard normals of each state that has noise."""
     shape = stencil.model.grid.shape
-    z = Vector([field_normals(seed, [member], count, k, shape, Purpose.STEP)[0] if k in stencil.noise else 0
+    z = Vector([field_normals(seed, [member], count, k, shape, Purpose.STEP)[0] if k in stencil.noise else ZERO
                 for k in range(len(stencil.right_side))])
     return Increments(z * wiener_root(stencil, h))
 

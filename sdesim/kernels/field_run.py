@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from sdesim.kernels.field_driver import ARGUMENTS, build, compile_run, encode, numbers_in_order
 from sdesim.kernels.field_layout import Layout, aligned
-from sdesim.kernels.field_llvm import Names
+from sdesim.kernels.field_names import Names
 from sdesim.kernels.field_plan import Programs, Steps
-from sdesim.kernels.field_static import edge_coordinates, ghost_values, is_row, static_arrays
+from sdesim.kernels.field_static import edge_coordinates, ghost_values, static_arrays
 from sdesim.stencils import Stencil
 from sdesim.streams import seed_key
 
@@ -59,7 +59,7 @@ class Job:
     def block(self, first: int, last: int) -> None:
         """Integrate members first … last − 1 (places, not numbers)."""
         own = {name: value[first:last] if np.ndim(value) else value for name, value in self.parameters.items()}
-        statics = [self._placed(name, values) for name, values in static_arrays(self.stencil, own).items()]
+        statics = [self.layout.place(values) for values in static_arrays(self.stencil, own).values()]
         statics += [edge_coordinates(self.stencil, k)[name][None] for k, name in self.names.coordinates]
         edges = [ghost_values(self.stencil, s, k, side, own, self.starts[0])
                  for s, axes in enumerate(self.stencil.ghosts) for k in range(len(axes)) for side in (0, 1)]
@@ -67,12 +67,6 @@ class Job:
         keep: list[Any] = []
         arguments = self._arguments(first, last, statics, edges, keep)
         self.run(arguments.ctypes.data)
-
-    def _placed(self, name: str, values: Array) -> Array:
-        placed = self.layout.place(values)
-        if is_row(self.stencil, self.stencil.statics[name]):
-            return placed
-        return placed
 
     def _arguments(self, first: int, last: int, statics: list[Array], edges: list[Array],
                    keep: list[Any]) -> Integers:

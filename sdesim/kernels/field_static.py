@@ -109,7 +109,7 @@ def _evaluated(static: Static, env: Mapping[str, Any], shape: tuple[int, ...]) -
 
 
 def _faces(stencil: Stencil, static: Static, parameters: Parameters) -> Array:
-    """Values on the low faces along one axis: the mean of two cells, or ("point", edges) the expression's value there."""
+    """Values on the low faces along one axis: the mean of two cells, or ("point", edges) the value there."""
     grid, k = stencil.model.grid, static.axis
     env = _environment(stencil, static, parameters, clamp=True)
     lo, _, n = grid.axis(grid.axes[k])

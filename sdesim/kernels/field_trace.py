@@ -7,60 +7,39 @@ a buffer is free again after its value's last use, and is overwritten in place w
 
 Passes that do the same on other buffers and numbers share one `Kernel`: the method's numbers (which depend on h) are
 runtime scalars, never part of the kernel, so that the stages of RKL2 are one kernel however many there are.
-
-Names in the graph: "u" a state of the model (rewritten here), "@n" a buffer, "%n" a static array, "~n" the noise row of
-state n, "#n" a number of the method, "t" the time at the start of the step; parameters keep their names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sdesim.calculus import free_symbols, rebuild, walk
+from sdesim.calculus import rebuild, walk
 from sdesim.expressions import Expr, is_zero, load, symbol
-from sdesim.kernels.field_vector import Vector
+from sdesim.kernels.field_schedule import Kernel, Pass, Schedule, allocate, buffers_read, rewrite, walk_until
+from sdesim.methods.vector import ZERO, Vector
 from sdesim.stencils import Stencil
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """What one sweep over the cells does.
+class Lifted(Vector):
+    """A vector of graph nodes, in which each number of the method becomes a runtime scalar of the kernel."""
 
-    Attributes:
-        outputs: the values that it stores: graphs of loads ("@slot" | "%static" | "~state", offset), numbers "#k",
-            parameters and "t".
-        in_place: for each output the slot that it overwrites, or −1.
-        ghosts: (slot, state, time) of each slot that is read at its neighbours: its ghost cells are filled before
-            with the conditions of that state at that time.
-        slots: number of input buffers.
-    """
+    def __init__(self, nodes: Iterable[Any], lift: Callable[[float], Expr]) -> None:
+        super().__init__(nodes)
+        self.lift = lift
 
-    outputs: tuple[Expr, ...]
-    in_place: tuple[int, ...]
-    ghosts: tuple[tuple[int, int, Expr], ...]
-    slots: int
+    def __add__(self, other: Any) -> Lifted:
+        return Lifted(super().__add__(other), self.lift)
 
+    def __sub__(self, other: Any) -> Lifted:
+        return Lifted(super().__sub__(other), self.lift)
 
-@dataclass(frozen=True)
-class Pass:
-    """One sweep: a kernel, the buffers of its slots and outputs, and which of the method's numbers are its #0, #1, …"""
+    def __mul__(self, other: Any) -> Lifted:
+        factor = other if isinstance(other, Vector) else self.lift(other)
+        return Lifted(super().__mul__(factor), self.lift)
 
-    kernel: Kernel
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    numbers: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """A step as passes. State i starts in buffer i and ends in buffer `final[i]`; `numbers` are the method's, for this h."""
-
-    passes: tuple[Pass, ...]
-    buffers: int
-    final: tuple[int, ...]
-    numbers: tuple[float, ...]
+    __rmul__ = __mul__
 
 
 class StageTime:
@@ -87,8 +66,8 @@ def trace(stencil: Stencil, step: Callable[..., Any], h: float, root: float, **o
     tracer = _Tracer(stencil)
     origin = (0,) * len(stencil.model.grid.axes)
     states = range(len(stencil.right_side))
-    y = Vector([load(f"@{i}", origin) for i in states], tracer.lift)
-    z = Vector([load(f"~{i}", origin) if i in stencil.noise else 0 for i in states], tracer.lift)
+    y = Lifted([load(f"@{i}", origin) for i in states], tracer.lift)
+    z = Lifted([load(f"~{i}", origin) if i in stencil.noise else ZERO for i in states], tracer.lift)
     w = Increments(z * root if stencil.noise else z)
     ends = step(tracer, StageTime(symbol("t"), tracer.lift), y, h, w, **options)
     names = [tracer.keep(node, f"@end{i}") for i, node in enumerate(ends)]
@@ -98,7 +77,7 @@ def trace(stencil: Stencil, step: Callable[..., Any], h: float, root: float, **o
 def numbers(stencil: Stencil, step: Callable[..., Any], h: float, root: float, **options: Any) -> tuple[float, ...]:
     """The method's numbers for a step h, in the order of `trace`, without tracing anew."""
     recorder = _Recorder(stencil)
-    blank = Vector([_Blank()] * len(stencil.right_side), recorder.lift)
+    blank = Lifted([_Blank()] * len(stencil.right_side), recorder.lift)
     w = Increments(blank * root if stencil.noise else blank)
     step(recorder, StageTime(symbol("t"), recorder.lift), blank, h, w, **options)
     return tuple(recorder.numbers)
@@ -118,7 +97,7 @@ class _Recorder:
 
     def __init__(self, stencil: Stencil) -> None:
         self.numbers: list[float] = []
-        self.blank = Vector([_Blank()] * len(stencil.right_side), self.lift)
+        self.blank = Lifted([_Blank()] * len(stencil.right_side), self.lift)
 
     def lift(self, number: float) -> Expr:
         self.numbers.append(float(number))
@@ -153,7 +132,7 @@ class _Tracer:
         """Note in which pass new nodes were born, and which of them change as the fields do."""
         for node in values:
             if isinstance(node, Expr):
-                for part in _walk_until(node, self.born.__contains__):
+                for part in walk_until(node, self.born.__contains__):
                     if part not in self.born:
                         self.born[part] = len(self.stores) - 1
                         leaf = part.op == "load" and not part.value[0].startswith("%")
@@ -176,7 +155,7 @@ class _Tracer:
                 raise ValueError("a method may evaluate the right-hand side of one stage at one time only")
         renamed = dict(zip(self.stencil.model.state, sources))
         rates = [rewrite(node, {"t": t.node}, renamed) for node in self.stencil.right_side]
-        out = Vector([0 if is_zero(node) else node for node in rates], self.lift)
+        out = Lifted([ZERO if is_zero(node) else node for node in rates], self.lift)
         self._record(out)
         return out
 
@@ -187,11 +166,11 @@ class _Tracer:
         out: list[Any] = []
         for state, increment in enumerate(dW):
             if state not in self.stencil.noise:
-                out.append(0)
+                out.append(ZERO)
                 continue
             amplitude = rewrite(self.stencil.noise[state], {"t": t.node}, {}, values)
             out.append(amplitude * increment)
-        return Vector(out, self.lift)
+        return Lifted(out, self.lift)
 
     def keep(self, node: Any, name: str) -> str:
         """Store a value in the pass under way."""
@@ -211,15 +190,15 @@ class _Tracer:
         for p in range(len(self.stores) - 1, -1, -1):
             for node, name in self.stores[p]:
                 bodies[p].append((self._cut(node, p), name))
-        inputs = [_buffers_read([node for node, _ in body]) for body in bodies]
-        roles = _allocate(bodies, inputs, len(self.stencil.right_side))
+        inputs = [buffers_read([node for node, _ in body]) for body in bodies]
+        roles = allocate(bodies, inputs, len(self.stencil.right_side))
         passes = tuple(self._pass(body, roles) for body in bodies)
         return Schedule(passes, 1 + max(roles.values()), tuple(roles[name] for name in ends), tuple(self.numbers))
 
     def _cut(self, node: Expr, p: int) -> Expr:
         """The graph that pass p computes for a node: what was born before is loaded from memory."""
         done: dict[Expr, Expr] = {}
-        for n in _walk_until(node, lambda part: self._in_memory(part, p)):
+        for n in walk_until(node, lambda part: self._in_memory(part, p)):
             if self._in_memory(n, p):
                 done[n] = load(self._materialise(n), self.origin)
             else:
@@ -239,7 +218,7 @@ class _Tracer:
 
     def _pass(self, body: list[tuple[Expr, str]], roles: Mapping[str, int]) -> Pass:
         nodes = [node for node, _ in body]
-        read = list(_buffers_read(nodes))
+        read = list(buffers_read(nodes))
         slots = {name: f"@{k}" for k, name in enumerate(read)}
         shifted = {n.value[0] for n in walk(nodes) if n.op == "load" and any(n.value[1])}
         times = [(name, *self.ghost_time[name]) for name in read if name in shifted]
@@ -255,88 +234,3 @@ class _Tracer:
         )
         return Pass(kernel, tuple(roles[name] for name in read), tuple(roles[name] for _, name in body),
                     tuple(int(name[1:]) for name in order))
-
-
-def rewrite(node: Expr, symbols: Mapping[str, Expr], loads: Mapping[str, str],
-            values: Mapping[str, Expr] | None = None) -> Expr:
-    """The graph with symbols replaced by nodes, loads renamed, and loads at the cell itself replaced by `values`."""
-    done: dict[Expr, Expr] = {}
-    for n in walk([node]):
-        if n.op == "symbol":
-            done[n] = symbols.get(n.value, n)
-        elif n.op == "load":
-            name, offset = n.value
-            here = values is not None and name in values and not any(offset)
-            done[n] = values[name] if here and values else load(loads.get(name, name), offset)
-        else:
-            done[n] = rebuild(n, tuple(done[a] for a in n.args)) if n.args else n
-    return done[node]
-
-
-def _walk_until(root: Expr, stop: Callable[[Expr], bool]) -> list[Expr]:
-    """Nodes below the root in order of computation, not descending below those where `stop` holds."""
-    order: list[Expr] = []
-    seen: set[Expr] = set()
-    stack = [(root, False)]
-    while stack:
-        node, ready = stack.pop()
-        if ready:
-            order.append(node)
-        elif node not in seen:
-            seen.add(node)
-            stack.append((node, True))
-            if not stop(node):
-                stack.extend((arg, False) for arg in reversed(node.args) if arg not in seen)
-    return order
-
-
-def _buffers_read(nodes: list[Expr]) -> dict[str, bool]:
-    """Buffers that the graphs load, in order of use, and whether they are read at a neighbour."""
-    read: dict[str, bool] = {}
-    for n in walk(nodes):
-        if n.op == "load" and n.value[0].startswith("@"):
-            name, offset = n.value
-            read[name] = read.get(name, False) or any(offset)
-    return read
-
-
-def _allocate(bodies: list[list[tuple[Expr, str]]], inputs: list[dict[str, bool]], states: int) -> dict[str, int]:
-    """A buffer for each value: its own, a free one, or that of a value last read here at the cell itself."""
-    last: dict[str, int] = {}
-    for p, read in enumerate(inputs):
-        last.update(dict.fromkeys(read, p))
-    roles = {f"@{i}": i for i in range(states)}
-    live, free, count = list(roles), [], states
-    for p, body in enumerate(bodies):
-        for name in [name for name in live if last.get(name, -1) < p]:
-            live.remove(name)
-            free.append(roles[name])
-        replaceable = [name for name in live if last.get(name) == p and not inputs[p][name]]
-        for _, name in body:
-            if replaceable:
-                old = replaceable.pop(0)
-                live.remove(old)
-                roles[name] = roles[old]
-            elif free:
-                roles[name] = free.pop()
-            else:
-                roles[name], count = count, count + 1
-            live.append(name)
-    return roles
-
-
-def parameters_of(schedule: Schedule) -> frozenset[str]:
-    """Names of the parameters that the kernels of a schedule read."""
-    names = free_symbols(*(node for p in schedule.passes for node in p.kernel.outputs))
-    return frozenset(name for name in names if name != "t" and not name.startswith("#"))
-
-
-def rewrite_loads(node: Expr, replacements: Mapping[tuple[str, tuple[int, ...]], Expr]) -> Expr:
-    """The graph with loads replaced by other nodes."""
-    done: dict[Expr, Expr] = {}
-    for n in walk([node]):
-        if n.op == "load":
-            done[n] = replacements.get(n.value, n)
-        else:
-            done[n] = rebuild(n, tuple(done[a] for a in n.args)) if n.args else n
-    return done[node]
