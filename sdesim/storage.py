@@ -1,7 +1,8 @@
 """Datasets on disk: NetCDF-4 (one file) and Zarr v3 (a folder), written whole or not at all.
 
-A save goes to a hidden sibling first and is renamed onto the target when it is complete and flushed, so a crash,
-a full disk or a kill leaves the old data untouched. (A Zarr store is a folder: its swap is two renames, not one.)
+A save goes to a hidden sibling first and takes the target's name when it is complete, so an error, a full disk or a
+kill leaves the old data untouched. A Zarr store is a folder: where the system cannot exchange two folders in one step
+(Linux can), two renames do it.
 
 CF wants dates on a `time` axis; a model has only seconds. On disk model time is "seconds since 2000-01-01" with the
 attribute `model_time_units` beside it, which `open` turns back into floats in the model's own unit. Times that are
@@ -11,12 +12,14 @@ real dates (datetime64) stay dates, both ways.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +113,8 @@ def open(path: str | os.PathLike[str], *, chunks: Mapping[str, int] | None = Non
     if not source.exists():
         raise FileNotFoundError(f"nothing lies at {source}")
     _check_signature(source, kind)
+    if chunks is not None and find_spec("dask") is None:
+        raise ImportError("opening in chunks needs dask: pip install 'sdesim[dask]', or leave out chunks")
     engine: Any = {"engine": "zarr", "consolidated": False} if kind == "zarr" else {"engine": "netcdf4"}
     try:
         ds = xr.open_dataset(
@@ -186,11 +191,13 @@ def _replacing(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.is_dir():
-            old = target.with_name(f".{target.stem}-{token}.old{target.suffix}")
-            if target.exists():
+            if target.exists() and not _exchange(temporary, target):
+                old = target.with_name(f".{target.stem}-{token}.old{target.suffix}")
                 target.rename(old)
-            temporary.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
+                temporary.rename(target)
+                shutil.rmtree(old)
+            elif not target.exists():
+                temporary.rename(target)
         else:
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
@@ -199,6 +206,16 @@ def _replacing(target: Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         temporary.unlink(missing_ok=True)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Exchange the names of two folders in one step; False where the system or the disk cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of renameat2(2)
+    return int(renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange)) == 0
 
 
 def _encode(ds: xr.Dataset) -> tuple[xr.Dataset, dict[Any, dict[str, Any]]]:

@@ -124,6 +124,36 @@ def test_a_failing_write_leaves_the_old_file(tmp_path: Path, ending: str) -> Non
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_without_an_exchange_of_folders_two_renames_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = storage.save(ensemble(members=2), tmp_path / "run.zarr")
+    monkeypatch.setattr(storage, "_exchange", lambda a, b: False)
+    storage.save(ensemble(), path)
+    with storage.open(path) as back:
+        assert back.identical(ensemble())
+    assert [p.name for p in tmp_path.iterdir()] == ["run.zarr"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="renameat2 is Linux's")
+def test_folders_are_exchanged_in_one_step(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    if not storage._exchange(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("this file system cannot exchange")
+    assert (tmp_path / "a" / "b").exists()
+    assert (tmp_path / "b" / "a").exists()
+
+
+def test_missing_extras_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = storage.save(ensemble(), tmp_path / "run.nc")
+    monkeypatch.setattr(storage, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'sdesim\[dask\]'"):
+        storage.open(path, chunks={"member": 1})
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ImportError, match=r"pip install 'sdesim\[zarr\]'"):
+        storage.save(ensemble(), tmp_path / "run.zarr")
+
+
 @pytest.mark.parametrize("ending", [".nc", ".zarr"])
 def test_a_file_can_be_saved_onto_itself(tmp_path: Path, ending: str) -> None:
     path = storage.save(ensemble(), tmp_path / f"run{ending}")
