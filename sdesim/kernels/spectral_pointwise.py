@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sdesim.calculus import evaluate
 from sdesim.expressions import Expr
 from sdesim.kernels.llvm import Compiled, integer, loop
-from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, VOID, CMachine, LLVMMachine
+from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, VOID, LLVMMachine
 from sdesim.kernels.spectral_trace import symbols_of
 
 _POINTERS = F64_POINTER.as_pointer()
@@ -120,36 +120,3 @@ def _row(module: ir.Module, body: Body) -> ir.Function:
             b.store(value.value, b.gep(row, [i]))
     b.ret_void()
     return fn
-
-
-def cuda_source(body: Body, name: str = "pointwise") -> str:
-    """CUDA C of the same body: one thread for each place, members along blockIdx.y.
-
-    >>> from sdesim.parsing import parse
-    >>> print(cuda_source(body({"v": parse("a*u")}, ["a"]), "scale"))
-    extern "C" __global__ void scale(long long members, long long cells, double* const* out,
-        const double* const* in, const long long* stride, const double* scalars)
-    {
-        const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x, e = blockIdx.y;
-        if (i >= cells) return;
-        const double v0 = scalars[0 * members + e];
-        const double v1 = in[0][e * stride[0] + i];
-        const double v2 = v0 * v1;
-        out[0][e * cells + i] = v2;
-    }
-    """
-    m = CMachine()
-    env: dict[Any, Any] = {x: m.let("double", f"scalars[{k} * members + e]") for k, x in enumerate(body.scalars)}
-    env |= {x: m.let("double", f"in[{k}][e * stride[{k}] + i]") for k, x in enumerate(body.arrays)}
-    values = evaluate(body.outputs, env, m)
-    lines = [
-        f'extern "C" __global__ void {name}(long long members, long long cells, double* const* out,',
-        "    const double* const* in, const long long* stride, const double* scalars)",
-        "{",
-        "    const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x, e = blockIdx.y;",
-        "    if (i >= cells) return;",
-        *(f"    {line}" for line in m.lines),
-        *(f"    out[{k}][e * cells + i] = {value.text};" for k, value in enumerate(values)),
-        "}",
-    ]
-    return "\n".join(lines)

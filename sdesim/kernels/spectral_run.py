@@ -8,6 +8,7 @@ same graph in the same order, the transforms are the same library calls on each 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from sdesim.expressions import Expr
 from sdesim.kernels.spectral_noise import noise_kernel
-from sdesim.kernels.spectral_pointwise import body, kernel
+from sdesim.kernels.spectral_pointwise import Body, body, kernel
 from sdesim.kernels.spectral_trace import Move, Pass, Program
 from sdesim.methods.modal import ArrayStep, ModalModel
 from sdesim.methods.vector import ZERO, Vector
@@ -56,11 +57,20 @@ class Reference:
             field_normals(self.seed, self.members, number, i, shape)) for i, q in enumerate(self.form.noise))
 
 
+@dataclass(frozen=True)
+class Kernels:
+    """Where a fused run finds its code: `passes` gives the kernel of a body, `noise` the one that fills normals."""
+
+    passes: Callable[[Body], Callable[..., None]] = kernel
+    noise: Callable[[], Callable[..., None]] = noise_kernel
+
+
 class Fused:
     """The traced program with generated kernels; arguments as for `Reference`."""
 
     def __init__(self, program: Program, u: list[Array], parameters: Mapping[str, Any], seed: int,
-                 members: NDArray[np.int64]) -> None:
+                 members: NDArray[np.int64], kernels: Kernels | None = None) -> None:
+        self.kernels = kernels or Kernels()
         self.program, self.form, self.seed, self.members = program, program.form, seed, members
         self.count = members.size
         self.numbers = {name: np.asarray(value, dtype=np.float64) for name, value in parameters.items()}
@@ -83,7 +93,7 @@ class Fused:
             self._coefficients(h)
         for i in self.program.noisy:
             normals = self._buffer("normals", self.form.model.grid.shape)
-            noise_kernel()(normals, self.seed, self.members, number, i)
+            self.kernels.noise()(normals, self.seed, self.members, number, i)
             self.arrays[f"w{i}"] = self._contiguous(self.form.transforms[i].forward(normals))
         self._run(self.program.steps, t, h)
         for i in range(len(self.form.linear)):
@@ -126,7 +136,7 @@ class Fused:
             scalars = np.empty((len(code.scalars), count))
             for k, name in enumerate(code.scalars):
                 scalars[k] = known[name]
-            kernel(code)([self.arrays[name] for name in group], [self.arrays[name] for name in code.arrays], scalars)
+            self.kernels.passes(code)([self.arrays[name] for name in group], [self.arrays[name] for name in code.arrays], scalars)
 
     @property
     def _scalars(self) -> tuple[str, ...]:
