@@ -16,7 +16,7 @@ from scipy import stats
 from sdesim import cli, config, storage
 from sdesim.boundaries import Absorbing, Dirichlet, Neumann, Periodic, Reflecting, Robin
 from sdesim.config import ConfigError
-from sdesim.fields import ColouredNoise, GaussianField
+from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
 from sdesim.grids import Grid
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
@@ -48,7 +48,7 @@ grid = {x = [0.0, 1.0, 8], y = [0.0, 2.0, 6]}
 diffusivity = "D"
 parameters = {D = 0.01}
 boundary = {x = "periodic", y = [{dirichlet = 0.5}, {robin = [1.0, 2.0, 0.0]}]}
-noise = {u = {coloured = 0.1, length = 0.2, smoothness = 1.5}}
+noise = {u = {white = "0.1*u"}}
 
 [initial]
 u = {gaussian = "1 + sin(2*pi*x)", std = 0.5, length = 0.1}
@@ -198,7 +198,7 @@ def test_a_field_is_described_as_python_describes_it(tmp_path: Path) -> None:
     expected = PDE(
         Grid(x=(0.0, 1.0, 8), y=(0.0, 2.0, 6)), diffusivity="D", parameters={"D": 0.01},
         boundary={"x": Periodic(), "y": (Dirichlet(0.5), Robin(1.0, 2.0, 0.0))},
-        noise={"u": ColouredNoise(0.1, 0.2, 1.5)},
+        noise={"u": WhiteNoise("0.1*u")},
     )  # fmt: skip
     assert run["model"] == expected
     assert run["initial"] == {"u": GaussianField("1 + sin(2*pi*x)", 0.5, 0.1)}
@@ -228,6 +228,9 @@ def test_boundaries_and_bounds_in_all_their_forms() -> None:
         Grid(x=(0, 1, 8), y=(0, 1, 8)), diffusivity=1,
         boundary={"u": {"x": Periodic(), "y": (Robin(1, 2, 0), Neumann())}},
     )  # fmt: skip
+    noise = {"u": {"coloured": 0.1, "length": 0.2, "smoothness": 1.5}}
+    built = config.model({"kind": "pde", "grid": grid, "diffusivity": 1, "boundary": {"x": "periodic"}, "noise": noise})
+    assert built.noise["u"].length == ColouredNoise(0.1, 0.2, 1.5).length
     bounds = {"x": {"reflecting": [0.0, float("inf")]}, "v": {"absorbing": [-1.0, 2.0]}}
     sde = config.model({"kind": "sde", "drift": {"x": "v", "v": "-x"}, "bounds": bounds})
     assert sde.bounds == {"x": Reflecting(0.0, None), "v": Absorbing(-1.0, 2.0)}
