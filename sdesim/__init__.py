@@ -13,6 +13,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# At once, not lazily: importing the package sdesim.methods later would put the package in the function's place.
+from sdesim.catalogue import methods
+
 _HOME = {
     "SDE": "models.sde",
     "PDE": "models.pde",
@@ -28,7 +31,6 @@ _HOME = {
     "GaussianField": "fields",
     "simulate": "simulation",
     "rerun": "replay",
-    "methods": "catalogue",
     "equations": "",
     "save": "storage",
     "open": "storage",
@@ -57,7 +59,6 @@ __all__ = [
 if TYPE_CHECKING:
     from sdesim import equations
     from sdesim.boundaries import Absorbing, Dirichlet, Neumann, Periodic, Reflecting, Robin
-    from sdesim.catalogue import methods
     from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
     from sdesim.grids import Grid
     from sdesim.models.pde import PDE
@@ -68,6 +69,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("sdesim.datasets").version()
     if name not in _HOME:
         raise AttributeError(f"sdesim has no {name!r}; it has {', '.join(__all__)}")
     home = _HOME[name]

@@ -29,26 +29,51 @@ Value: TypeAlias = Any
 
 @dataclass(frozen=True)
 class Periodic:
-    """The field continues at the other end of the axis. Both ends of an axis are periodic, or neither."""
+    """The field continues at the other end of the axis. Both ends of an axis are periodic, or neither.
+
+    >>> Periodic()
+    Periodic()
+    """
 
 
 @dataclass(frozen=True)
 class Dirichlet:
-    """A given value at the edge: u = value."""
+    """A given value at the edge: u = value.
+
+    Args:
+        value: number, or expression of t, the parameters and the other coordinates.
+
+    >>> Dirichlet("sin(y)")
+    Dirichlet(value='sin(y)')
+    """
 
     value: Value = 0.0
 
 
 @dataclass(frozen=True)
 class Neumann:
-    """A given outward normal derivative at the edge: ∂u/∂n = value. Zero (the default) lets nothing through."""
+    """A given outward normal derivative at the edge: ∂u/∂n = value. Zero (the default) lets nothing through.
+
+    Args:
+        value: number, or expression of t, the parameters and the other coordinates.
+
+    >>> Neumann()
+    Neumann(value=0.0)
+    """
 
     value: Value = 0.0
 
 
 @dataclass(frozen=True)
 class Robin:
-    """a·u + b·∂u/∂n = c at the edge, n the outward normal; a and b must not both be zero."""
+    """a·u + b·∂u/∂n = c at the edge, n the outward normal; a and b must not both be zero.
+
+    Args:
+        a, b, c: numbers, or expressions of t, the parameters and the other coordinates.
+
+    >>> Robin(a=1.0, b=0.5)  # cooling: −∂u/∂n = 2u
+    Robin(a=1.0, b=0.5, c=0.0)
+    """
 
     a: Value
     b: Value
@@ -57,7 +82,14 @@ class Robin:
 
 @dataclass(frozen=True)
 class Reflecting:
-    """An SDE's component is reflected back into [lo, hi]; None leaves an end open."""
+    """An SDE's component is reflected back into [lo, hi]; None leaves an end open.
+
+    Raises:
+        ValueError: both ends open, or lo ≥ hi.
+
+    >>> Reflecting(lo=0.0)
+    Reflecting(lo=0.0, hi=None)
+    """
 
     lo: float | None = None
     hi: float | None = None
@@ -68,7 +100,14 @@ class Reflecting:
 
 @dataclass(frozen=True)
 class Absorbing:
-    """An SDE's path stops where its component first leaves (lo, hi); None leaves an end open."""
+    """An SDE's path stops where its component first leaves (lo, hi); None leaves an end open.
+
+    Raises:
+        ValueError: both ends open, or lo ≥ hi.
+
+    >>> Absorbing(hi=1.0)
+    Absorbing(lo=None, hi=1.0)
+    """
 
     lo: float | None = None
     hi: float | None = None

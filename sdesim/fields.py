@@ -50,6 +50,12 @@ class ColouredNoise:
         amplitude: standard deviation of the noise at a point, per √time; an expression as for `WhiteNoise`.
         length: correlation length ℓ > 0, one number or ``{"x": ..., "y": ...}``.
         smoothness: None for a Gaussian correlation, ν > 0 for a Matérn one.
+
+    Raises:
+        ValueError: a length or smoothness that is not positive.
+
+    >>> ColouredNoise("0.1*kappa", length=0.2)
+    ColouredNoise(amplitude='0.1*kappa', length=0.2, smoothness=None)
     """
 
     amplitude: Any

@@ -53,6 +53,19 @@ def test_importing_sdesim_is_light() -> None:
     assert not heavy & loaded
 
 
+def test_public_names_stay_themselves_when_rooms_of_the_same_name_are_entered() -> None:
+    code = (
+        "import sdesim as sim; from importlib import import_module; from sdesim import cli\n"
+        "for name in sim.__all__:\n"
+        "    try: import_module(f'sdesim.{name}')\n"
+        "    except ModuleNotFoundError: pass\n"
+        "sim.simulate(sim.SDE({'x': '-x'}), {'x': 1.0}, [0.0, 1.0])\n"
+        "print(*[name for name in sim.__all__ if name != 'equations' and not callable(getattr(sim, name))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_public_name_has_a_docstring_with_an_example(package: str) -> None:
     module = importlib.import_module(package)

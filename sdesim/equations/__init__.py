@@ -1,4 +1,11 @@
-"""The catalogue: named equations with their standard parameters and sources, ready for `simulate`."""
+"""The catalogue: named equations with their standard parameters and sources, ready for `simulate`.
+
+>>> from sdesim import equations
+>>> print(equations.lorenz63())
+dx = (s*(y - x)) dt + (q) dW_x   [Itô]
+dy = (x*(r - z) - y) dt + (q) dW_y   [Itô]
+dz = (x*y - b*z) dt + (q) dW_z   [Itô]
+"""
 
 from sdesim.equations.fields import (
     allen_cahn,
