@@ -1,0 +1,123 @@
+"""Runs the CUDA field kernels: launches pass by pass, on a GPU by CuPy or, for the tests, on the host.
+
+Members that take the same steps (one program per save interval) run together, a launch for each pass.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim.kernels.field_cuda import cuda_source
+from sdesim.kernels.field_names import Names
+from sdesim.kernels.field_plan import Programs, Steps
+from sdesim.kernels.field_schedule import Schedule
+from sdesim.kernels.field_static import edge_coordinates, ghost_values, static_arrays
+from sdesim.stencils import Stencil
+from sdesim.streams import seed_key
+
+Array = NDArray[np.float64]
+Launch = Callable[[int, int, Sequence[Any]], None]
+"""(kernel, members, arguments) → None."""
+
+
+class Arrays:
+    """The arrays of a group of members in the layout of the CUDA kernels, on the host or (`xp` = cupy) on a device."""
+
+    def __init__(self, stencil: Stencil, names: Names, parameters: dict[str, Any], members: NDArray[np.int64],
+                 t: float, xp: Any = np) -> None:
+        count = len(members)
+        axes = range(len(stencil.model.grid.axes))
+        statics = [*static_arrays(stencil, parameters).values(),
+                   *(edge_coordinates(stencil, k)[name][None] for k, name in names.coordinates)]
+        edges = [ghost_values(stencil, s, k, side, parameters, t)
+                 for s in range(len(stencil.ghosts)) for k in axes for side in (0, 1)]
+        self.statics, self.static_strides, keep = _table(statics, xp)
+        self.edges, self.edge_strides, more = _table(edges, xp)
+        table = np.zeros((count, max(1, len(parameters))))
+        for k, value in enumerate(parameters.values()):
+            table[:, k] = value
+        self.parameters, self.members = xp.asarray(table), xp.asarray(members)
+        self.keep = keep + more
+
+    def tail(self, numbers: Any, t: float, step: int, key: tuple[np.uint64, np.uint64]) -> list[Any]:
+        """The arguments that follow the buffers."""
+        return [self.statics, self.static_strides, self.edges, self.edge_strides, self.parameters, numbers,
+                np.float64(t), self.members, np.int64(step), *key]
+
+
+def _table(arrays: Sequence[Array], xp: Any) -> tuple[Any, Any, list[Any]]:
+    moved = [xp.asarray(np.ascontiguousarray(a)) for a in arrays]
+    strides = [a.size // len(a) if len(a) > 1 else 0 for a in arrays]
+    addresses = [a.ctypes.data if xp is np else a.data.ptr for a in moved]
+    return xp.asarray(np.array([*addresses, 0], np.int64)), xp.asarray(np.array([*strides, 0], np.int64)), moved
+
+
+def run_group(launch: Launch, programs: Programs, arrays: Arrays, plan: Sequence[Steps], initial: Array, seed: int,
+              xp: Any = np) -> Array:
+    """Integrate members that share a plan: the states after each interval, (intervals, states, members, *space)."""
+    states, count = initial.shape[:2]
+    kernels = programs.kernels
+    buffers = xp.zeros((programs.buffers, count, *initial.shape[2:]))
+    buffers[:states] = xp.asarray(initial)
+    roles = list(range(programs.buffers))
+    saved, step, key = [], 0, seed_key(seed)
+    for steps in plan:
+        _, schedule = programs.entries[programs.number(steps)]
+        tables = [xp.asarray(np.array([schedule.numbers[k] for k in p.numbers] or [0.0])) for p in schedule.passes]
+        for s in range(steps.count):
+            for p, numbers in zip(schedule.passes, tables):
+                places = [np.int64(roles[k]) for k in (*p.inputs, *p.outputs)]
+                tail = arrays.tail(numbers, steps.start + s * steps.h, step, key)
+                launch(kernels.index(p.kernel), count, [buffers, np.int64(count), *places, *tail])
+            roles = _renamed(schedule, roles)
+            step += 1
+        saved.append(np.stack([_to_host(buffers[roles[k]]) for k in range(states)]))
+    return np.stack(saved)
+
+
+def _renamed(schedule: Schedule, roles: list[int]) -> list[int]:
+    rest = [k for k in range(len(roles)) if k not in schedule.final]
+    return [roles[k] for k in (*schedule.final, *rest)]
+
+
+def _to_host(values: Any) -> Array:
+    return np.asarray(values if isinstance(values, np.ndarray) else values.get(), np.float64)
+
+
+def host_launch(library: ctypes.CDLL, name: str = "field") -> Launch:
+    """Launches on the host: the library is the generated source, compiled for this machine."""
+
+    def launch(kernel: int, members: int, arguments: Sequence[Any]) -> None:
+        getattr(library, f"host_{name}{kernel}")(*(_as_c(a) for a in arguments))
+
+    return launch
+
+
+def _as_c(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return ctypes.c_void_p(value.ctypes.data)
+    if isinstance(value, np.floating):
+        return ctypes.c_double(float(value))
+    return ctypes.c_uint64(int(value)) if isinstance(value, np.uint64) else ctypes.c_int64(int(value))
+
+
+def device_launch(stencil: Stencil, programs: Programs, names: Names, threads: int = 256) -> Launch:
+    """Launches on the current CUDA device, by CuPy; ImportError names the extra that brings it."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise ImportError('device="cuda" needs CuPy: pip install "sdesim[cuda12x]" (or cuda13x)') from error
+    source = cuda_source(stencil, programs.kernels, names)
+    module = cupy.RawModule(code=source, options=("--fmad=false", "--std=c++17"))
+    functions = [module.get_function(f"field{k}") for k in range(len(programs.kernels))]
+    blocks = -(-stencil.model.grid.size // threads)
+
+    def launch(kernel: int, members: int, arguments: Sequence[Any]) -> None:
+        functions[kernel]((blocks, members), (threads,), tuple(arguments))
+
+    return launch
