@@ -86,7 +86,8 @@ def test_affine_reaction():
 MODELS = [
     PDE(PLANE, ("u", "v"), units={"u": "mol m-3"}, **GRAY_SCOTT),
     PDE(PLANE, diffusivity=[[2.0, "c"], ["c", 1.0]], parameters={"c": 0.5},
-        noise=ColouredNoise("c", {"x": 1.0, "y": 2.0}, 1.5), boundary={"x": (Dirichlet("sin(y)"), Robin(1, "c", 2)), "y": (Neumann(0.5), Neumann())}),
+        noise=ColouredNoise("c", {"x": 1.0, "y": 2.0}, 1.5),
+        boundary={"x": (Dirichlet("sin(y)"), Robin(1, "c", 2)), "y": (Neumann(0.5), Neumann())}),
     PDE(PLANE, diffusivity=np.linspace(1, 2, 24).reshape(4, 6), velocity={"x": "u/2", "y": "exp(-x)"},
         reaction=np.ones((4, 6)), noise=WhiteNoise("1 + u")),
     PDE(LINE, ("u", "v"), diffusivity={"u": {"v": 1.0}}, velocity={"v": {"x": 1.0}}),

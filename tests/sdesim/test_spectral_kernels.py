@@ -39,6 +39,12 @@ CASES = {
     "three dimensions": ("etdrk4", PDE(BOX, diffusivity=0.1, reaction="u - u**3", boundary={"y": Dirichlet(0)}),
                          0.03, {}),
     "a state at rest": ("etdrk4", PDE(LINE, ("u", "v"), diffusivity={"u": 0.1}, reaction={"u": "u - v"}), 0.05, {}),
+    "coefficient fields and crowded names": ("etdrk4", PDE(
+        LINE, diffusivity="c0", reaction="u0*u - K*u**3",
+        parameters={"c0": 0.1, "u0": 1.0, "h": 2.0, "n0": 1.0, "K": np.linspace(1.0, 2.0, 21)}), 0.05,
+        {"u0": np.linspace(1, 2, M)}),
+    "a source array": ("exact", PDE(PLANE, diffusivity="h", reaction=np.linspace(0, 1, 204).reshape(12, 17),
+                                    parameters={"h": 0.1}), None, {}),
     "nonlinear with noise": ("exponential_euler", PDE(PLANE, diffusivity=0.1, reaction="u - u**3 + sin(t)*x",
                                                       boundary=LOOP, noise=WhiteNoise(0.1)), 0.02, {}),
 }
@@ -102,9 +108,9 @@ def test_what_does_not_change_is_hoisted():
     program = trace(find(method, ("spectral",)).step, modal_form(model, find(method, ("spectral",))))
     assert len(program.coefficients) >= 6
     modal = [p for p in program.steps if isinstance(p, Pass) and p.space == "modal"]
-    source = cuda_source([body(p.outputs, ["F", "k", "t", "h"]) for p in modal])
+    source = cuda_source([body(p.outputs, ["F", "k", "t", "@h"]) for p in modal])
     assert source.count("as_double") < 40  # those of the prelude and the noise kernel only
-    assert all(not {"%k2.0", "h"} & set(body(p.outputs, ["F", "k", "t", "h"]).arrays) for p in modal)
+    assert all(not {"%k2.0", "@h"} & set(body(p.outputs, ["F", "k", "t", "@h"]).arrays) for p in modal)
 
 
 def test_one_bad_member_spoils_no_other():
