@@ -81,8 +81,9 @@ def smooth(energy: Tensor, modes: SpectralModes, weight: float) -> Tensor:
         0, shell, torch.ones_like(shell, dtype=energy.dtype)
     )
     total = torch.zeros(*flat.shape[:-1], len(count), dtype=energy.dtype, device=energy.device)
-    means = total.index_add_(-1, shell, flat) / count.clamp(min=1.0)
-    return ((1.0 - weight) * flat + weight * means[..., shell]).reshape(energy.shape)
+    means: Tensor = total.index_add_(-1, shell, flat) / count.clamp(min=1.0)
+    mixed = (1.0 - weight) * flat + weight * means[..., shell]
+    return mixed.reshape(energy.shape)
 
 
 def fit_log_variance(energy: Tensor, c: Tensor | None, degree: int) -> Tensor:
@@ -101,7 +102,8 @@ def fit_log_variance(energy: Tensor, c: Tensor | None, degree: int) -> Tensor:
         terms += step.clamp(-0.5, 0.5)
         if float(step.abs().max()) < 1e-6:
             break
-    return terms.reshape(-1, *energy.shape[1:])
+    fields: Tensor = terms.reshape(-1, *energy.shape[1:])
+    return fields
 
 
 def fit_spectral(x: Tensor, c: Tensor | None, boundary: tuple[str, ...], choice: Choice) -> Gaussian:
@@ -182,7 +184,8 @@ def _dense_search(
     for train, held in splits:
         ct, ch = (None, None) if c is None else (c[train], c[held])
         gaussian = fit_spectral(x[train], ct, boundary, choice)
-        totals += len(held) * shrinkage_scores(gaussian, x[train] - gaussian.mean(ct), x[held] - gaussian.mean(ch), rhos)
+        centred = x[train] - gaussian.mean(ct), x[held] - gaussian.mean(ch)
+        totals += len(held) * shrinkage_scores(gaussian, *centred, rhos)
     totals /= sum(len(held) for _, held in splits)
     best = int(totals.argmax())
     return replace(choice, shrinkage=rhos[best], score=float(totals[best]))

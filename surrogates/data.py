@@ -91,7 +91,9 @@ def check_dataset(ds: Any, variables: Sequence[str], condition: Sequence[str]) -
                 f"name one of these in variables="
             )
         if not np.issubdtype(ds[name].dtype, np.floating):
-            raise TypeError(f"variable {name!r} must be real numbers, got dtype {ds[name].dtype}; use ds[{name!r}].astype(float)")
+            raise TypeError(
+                f"variable {name!r} must be real, got dtype {ds[name].dtype}; use ds[{name!r}].astype(float)"
+            )
     for name in condition:
         if name not in ds.variables:
             raise KeyError(
@@ -176,7 +178,7 @@ def condition_scale(name: str, values: NDArray[np.float64]) -> Scale:
     """Map the training range to [−1, 1]; logarithmic where positive and spread over a decade or more."""
     low, high = float(values.min()), float(values.max())
     if high - low <= 1e-12 * max(abs(low), abs(high)):
-        raise ValueError(f"condition {name!r} must vary between samples, got {low:g} everywhere; leave it out of condition=")
+        raise ValueError(f"condition {name!r} must vary between samples, got {low:g} everywhere; leave it out")
     logarithm = low > 0.0 and high / low >= 10.0
     if logarithm:
         low, high = math.log(low), math.log(high)
@@ -193,7 +195,7 @@ def make_layout(
     samples = tuple(str(d) for d in first.dims if d not in space)
     count = math.prod(ds.sizes[d] for d in samples)
     if count < FEWEST:
-        raise ValueError(f"a surrogate wants at least {FEWEST} samples, got {count} over {samples}; add members or times")
+        raise ValueError(f"a surrogate wants at least {FEWEST} samples, got {count} over {samples}; add some")
     kept = tuple(d for d in samples if ds.sizes[d] == 1 and d != "member")
     scales = []
     for name in variables:
@@ -228,8 +230,10 @@ def conditions_to_tensor(columns: Sequence[NDArray[np.float64]], layout: Layout)
     return torch.from_numpy(np.stack(scaled, axis=1).astype(np.float32))
 
 
-def tensor_to_dataset(x: Tensor, columns: Mapping[str, NDArray[np.float64]], layout: Layout) -> xr.Dataset:
-    """Normalised fields (members, channels, *space) to a Dataset with the training data's coordinates and attributes."""
+def tensor_to_dataset(
+    x: Tensor, columns: Mapping[str, NDArray[np.float64]], layout: Layout, numbers: NDArray[Any]
+) -> xr.Dataset:
+    """Normalised fields (members, channels, *space) to a Dataset with the training data's coordinates, attributes."""
     members = len(x)
     kept = list(layout.kept)
     out = layout.template.drop_vars([*layout.variables, *layout.condition], errors="ignore")
@@ -237,8 +241,9 @@ def tensor_to_dataset(x: Tensor, columns: Mapping[str, NDArray[np.float64]], lay
     for channel, (name, scale) in enumerate(zip(layout.variables, layout.scales, strict=True)):
         source = layout.template[name]
         values = scale.backward(x[:, channel].double().cpu().numpy()).astype(source.dtype)
-        data[name] = (("member", *kept, *layout.space), values.reshape(members, *[1] * len(kept), *layout.shape), source.attrs)
-    member = ("member", np.arange(members, dtype=np.int32), {"standard_name": "realization", "units": "1"})
+        shape = (members, *[1] * len(kept), *layout.shape)
+        data[name] = (("member", *kept, *layout.space), values.reshape(shape), source.attrs)
+    member = ("member", numbers.astype(np.int32), {"standard_name": "realization", "units": "1"})
     coords: dict[str, Any] = {"member": member}
     for name, values in columns.items():
         attrs = layout.template[name].attrs if name in layout.template.variables else {}

@@ -42,6 +42,9 @@ class Denoise(Protocol):
     def __call__(self, x: Tensor, sigma: Tensor | float, c: Tensor | None = None) -> Tensor: ...
 
 
+Field = Callable[[Tensor, Tensor], Tensor]  # denoise(x, σ) with the conditions bound, σ a scalar tensor
+
+
 def input_channels(skip: Skip, channels: int, static: int) -> int:
     """How many channels a network behind this skip receives: noisy views, static channels, and the mean if used."""
     return (3 * channels if skip == "wiener" else channels) + static
@@ -58,7 +61,7 @@ def coordinate_channels(shape: tuple[int, ...], boundary: tuple[str, ...]) -> Te
     >>> coordinate_channels((4, 3), ("periodic", "reflect")).shape
     torch.Size([3, 4, 3])
     """
-    channels = []
+    channels: list[Tensor] = []
     for axis, (n, kind) in enumerate(zip(shape, boundary, strict=True)):
         u = (torch.arange(n) + 0.5) / n
         lines = [torch.sin(2 * math.pi * u), torch.cos(2 * math.pi * u)] if kind == "periodic" else [2 * u - 1]
@@ -109,7 +112,8 @@ class Denoiser(nn.Module):
         inputs, features = self._network_inputs(views, sigma, c)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             out = self.network(inputs, features)
-        return base + scale * out.to(x.dtype)
+        estimate: Tensor = base + scale * out.to(x.dtype)
+        return estimate
 
     def _wiener(self, x: Tensor, sigma: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
         level, mean, variance = level_like(sigma, x), self.gaussian.mean(c), self.gaussian.variance(c)
@@ -156,7 +160,12 @@ def loss_weight(weight: str, gaussian: Gaussian, sigma: Tensor, c: Tensor | None
 
 
 def denoising_errors(
-    denoise: Denoise | Callable[..., Tensor], x: Tensor, c: Tensor | None, levels: Tensor, noise: Tensor, batch: int = 256
+    denoise: Denoise | Callable[..., Tensor],
+    x: Tensor,
+    c: Tensor | None,
+    levels: Tensor,
+    noise: Tensor,
+    batch: int = 256,
 ) -> Tensor:
     """‖D(x + σε; σ, c) − x‖²/d for every level and sample: (levels, n).
 

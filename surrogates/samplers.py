@@ -19,15 +19,12 @@ exponential   for α = 1, mode by mode in the basis U of the Gaussian N(μ, UΛU
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from surrogates.denoisers import Field
 from surrogates.gaussian import Gaussian
 from surrogates.processes import Process
-
-Field = Callable[[Tensor, Tensor], Tensor]
 
 
 def heun(denoise: Field, x: Tensor, process: Process, times: Tensor, *, final: bool = True) -> Tensor:

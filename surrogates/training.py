@@ -95,12 +95,12 @@ class Average:
             yield
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(parameters, current)
+                torch._foreach_copy_(list[Tensor](parameters), current)
 
     def copy_to(self, module: torch.nn.Module) -> None:
         """Overwrite the module's parameters by the average."""
         with torch.no_grad():
-            torch._foreach_copy_(list(module.parameters()), self.weights)
+            torch._foreach_copy_(list[Tensor](module.parameters()), self.weights)
 
 
 @dataclass
@@ -178,7 +178,7 @@ def _step(
     if not bool(torch.isfinite(loss)):
         raise FloatingPointError("the training loss must stay finite, got NaN or infinity; lower the learning rate")
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(denoiser.network.parameters(), settings.clip, foreach=True)
     optimiser.step()
     return float(loss.detach())

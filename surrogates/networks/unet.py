@@ -91,7 +91,8 @@ class UNet(nn.Module):
         if not 1 <= len(boundary) <= 3:
             raise ValueError(f"a U-Net wants 1 to 3 space axes, got {len(boundary)}; pass another network=")
         convolution = _CONVOLUTIONS[len(boundary)]
-        self.embed = nn.Sequential(nn.Linear(features, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
+        first, second = nn.Linear(features, embedding), nn.Linear(embedding, embedding)
+        self.embed = nn.Sequential(first, nn.SiLU(), second, nn.SiLU())
         self.stem = BoundaryConv(inputs, widths[0], boundary)
         self.down = nn.ModuleList(ResidualBlock(w, w, embedding, boundary) for w in widths[:-1])
         self.shrink = nn.ModuleList(BoundaryConv(a, b, boundary, stride=2) for a, b in pairwise(widths))

@@ -1,0 +1,126 @@
+"""Drawing from a fitted model: conditions and noise of every member, then the law that serves.
+
+The noise of member i is a function of (seed, purpose, i, cell) alone (`sdesim.streams`), so that a member is the same
+field in any batch, selection or order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdesim import streams
+from surrogates import samplers
+from surrogates.denoisers import Field
+from surrogates.fitting import Fitted
+from surrogates.gaussian import Gaussian
+from surrogates.guidance import LinearObservation, guided, matheron
+from surrogates.processes import noise_levels, process
+
+LAWS = ("network", "gaussian", "baseline")
+SAMPLERS = ("exponential", "heun")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How to draw: the law (one of LAWS), the sampler and its steps (None: its default), process, seed, observation."""
+
+    law: str
+    sampler: str
+    steps: int | None
+    process: str
+    seed: int
+    observation: LinearObservation | None = None
+
+
+def condition_columns(
+    fitted: Fitted, numbers: NDArray[np.int64], condition: Mapping[str, Any] | None, seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """Physical values of every condition for every member: as given, the others from the training values.
+
+    Raises KeyError for an unknown name, ValueError for a wrong length or values outside the condition's domain.
+    """
+    layout, table, given = fitted.layout, fitted.conditions, dict(condition or {})
+    unknown = sorted(set(given) - set(layout.condition))
+    if unknown:
+        raise KeyError(f"condition= wants {list(layout.condition)}, got {unknown}; use the fitted names")
+    if not layout.condition:
+        return {}
+    u = np.asarray(streams.uniforms(seed, numbers, 0, streams.Purpose.PARAMETER)).reshape(-1)
+    rows = np.minimum((u * len(table)).astype(np.int64), len(table) - 1)
+    columns = {}
+    for k, (name, scale) in enumerate(zip(layout.condition, layout.condition_scales, strict=True)):
+        values = np.asarray(given.get(name, table[rows, k]), np.float64).reshape(-1)
+        if values.size not in (1, len(numbers)):
+            raise ValueError(
+                f"condition {name!r} wants one value or {len(numbers)}, got {values.size}; make them agree"
+            )
+        if not np.isfinite(values).all() or (scale.logarithm and (values <= 0).any()):
+            wanted = "finite and positive" if scale.logarithm else "finite"
+            raise ValueError(f"condition {name!r} must be {wanted}, got {values[:5]}; correct these values")
+        columns[name] = np.broadcast_to(values, len(numbers)).copy()
+    return columns
+
+
+def member_noise(fitted: Fitted, numbers: NDArray[np.int64], seed: int, purpose: streams.Purpose) -> Tensor:
+    """Standard normals (n, channels, *space), float64, of (seed, purpose, member) alone."""
+    layout = fitted.layout
+    fields = [streams.field_normals(seed, numbers, 0, k, layout.shape, purpose) for k in range(layout.channels)]
+    return torch.from_numpy(np.stack(fields, axis=1))
+
+
+def bind(fitted: Fitted, x: Tensor, c: Tensor | None) -> tuple[Field, Tensor, Tensor | None]:
+    """The network's denoiser with its conditions bound, and x, c in its dtype on its device."""
+    denoiser = fitted.denoiser
+    assert denoiser is not None, "only models with a network are bound"
+    parameter = next(denoiser.parameters())
+    held = None if c is None else c.to(parameter)
+
+    def denoise(y: Tensor, sigma: Tensor) -> Tensor:
+        estimate: Tensor = denoiser(y, sigma, held)
+        return estimate
+
+    return denoise, x.to(parameter), held
+
+
+def draw(fitted: Fitted, numbers: NDArray[np.int64], c: Tensor | None, how: Draw) -> Tensor:
+    """Normalised fields (n, channels, *space), float64, of the given members under conditions c in [−1, 1]."""
+    noise = member_noise(fitted, numbers, how.seed, streams.Purpose.SAMPLE)
+    gaussian = fitted.baseline if how.law == "baseline" else fitted.gaussian
+    c64 = None if c is None else c.double()
+    seen = how.observation
+    base = gaussian.sample(noise, c64) if seen is None else _posterior(gaussian, seen, numbers, noise, how.seed, c64)
+    if how.law != "network":
+        return base
+    lowest, highest = fitted.noise_range
+    if seen is None:
+        x = samplers.start(gaussian, noise, highest, c64)
+    else:
+        x = base + highest * member_noise(fitted, numbers, how.seed, streams.Purpose.BRIDGE)
+    denoise, x, c = bind(fitted, x, c)
+    gaussian = gaussian.to(x)
+    if seen is not None:
+        denoise = guided(denoise, gaussian, seen.to(x), c)
+    with torch.no_grad():
+        if how.sampler == "exponential":
+            steps = how.steps or (9 if seen is None else 18)
+            levels = noise_levels(lowest, highest, steps).to(x)
+            return samplers.exponential(denoise, x, gaussian, levels, c).double().cpu()
+        path = process(how.process)
+        times = path.time_of_level(noise_levels(lowest, highest, how.steps or 18, rho=7.0)).to(x)
+        return samplers.heun(denoise, x * path.alpha(times[0]), path, times).double().cpu()
+
+
+def _posterior(
+    gaussian: Gaussian, seen: LinearObservation, numbers: NDArray[np.int64], noise: Tensor, seed: int, c: Tensor | None
+) -> Tensor:
+    """Draws of the Gaussian posterior; the errors of the observations have noise of their own."""
+    index = np.arange(len(seen.values))
+    errors = streams.normals(seed, numbers[:, None], 0, index[None, :], streams.Purpose.AUXILIARY)
+    return matheron(gaussian, seen, noise, torch.from_numpy(errors), c)

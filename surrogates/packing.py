@@ -1,0 +1,89 @@
+"""Fitted model ⇄ (config, tensors, log): what the model file holds, and how it is put together again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from surrogates.covariance import Choice
+from surrogates.data import Layout, Scale
+from surrogates.files import ModelFileError, template_from_json, template_to_json
+from surrogates.fitting import Fitted, Verdict, bf16_pays, build_denoiser
+from surrogates.gaussian import gaussian_from_tensors, gaussian_tensors
+
+
+def pack(
+    fitted: Fitted, options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Tensor], list[dict[str, float]]]:
+    """(config, tensors, log) of a fitted model, for the model file."""
+    layout, tensors = fitted.layout, {"conditions": torch.from_numpy(np.ascontiguousarray(fitted.conditions))}
+    laws = {}
+    for name, law in (("gaussian", fitted.gaussian), ("baseline", fitted.baseline)):
+        arrays, laws[name] = gaussian_tensors(law)
+        tensors |= {f"{name}.{key}": value for key, value in arrays.items()}
+    if fitted.static is not None:
+        tensors["static"] = fitted.static
+    if fitted.denoiser is not None:
+        tensors |= {f"network.{key}": value for key, value in fitted.denoiser.network.state_dict().items()}
+    names = ("variables", "condition", "samples", "kept", "space", "shape", "boundary")
+    numbers = {"gain": fitted.verdict.gain, "error": fitted.verdict.error}
+    finite = {name: None if math.isnan(value) else value for name, value in numbers.items()}
+    config = {
+        "options": dict(options),
+        "layout": {name: list(getattr(layout, name)) for name in names},
+        "scales": [asdict(scale) for scale in layout.scales],
+        "condition_scales": [asdict(scale) for scale in layout.condition_scales],
+        "template": template_to_json(layout.template),
+        "laws": laws,
+        "choice": asdict(fitted.choice) | {"score": repr(fitted.choice.score)},
+        "noise_range": list(fitted.noise_range),
+        "skip": None if fitted.denoiser is None else fitted.denoiser.skip,
+        "network": fitted.network,
+        "verdict": {"served": fitted.verdict.served, **finite},
+    }
+    return config, tensors, fitted.history
+
+
+def unpack(
+    config: Mapping[str, Any],
+    tensors: dict[str, Tensor],
+    log: list[dict[str, float]],
+    source: str,
+    network: nn.Module | None,
+) -> tuple[Fitted, dict[str, Any]]:
+    """The inverse of `pack`; ModelFileError if the parts do not belong together."""
+    try:
+        scales = tuple(Scale(**scale) for scale in config["scales"])
+        condition_scales = tuple(Scale(**scale) for scale in config["condition_scales"])
+        names = {name: tuple(value) for name, value in config["layout"].items()}
+        template = template_from_json(config["template"])
+        layout = Layout(**names, scales=scales, condition_scales=condition_scales, template=template)
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+        gaussian, baseline = (gaussian_from_tensors(part(f"{n}."), config["laws"][n]) for n in ("gaussian", "baseline"))
+        kept = config["verdict"]
+        gain, error = (math.nan if kept[k] is None else float(kept[k]) for k in ("gain", "error"))
+        low, high = (float(level) for level in config["noise_range"])
+        choice = Choice(**(config["choice"] | {"score": float(config["choice"]["score"])}))
+        fitted = Fitted(
+            layout, gaussian, baseline, choice, (low, high), tensors.get("static"), tensors["conditions"].numpy(),
+            None, config["network"], Verdict(str(kept["served"]), gain, error), log,
+        )  # fmt: skip
+        if config["skip"] is not None:
+            if config["network"] is None and network is None:
+                raise ValueError("the network was the caller's own module; pass it as sur.load(path, network=module)")
+            choice_of = network if config["network"] is None else config["network"]
+            fitted.denoiser = build_denoiser(fitted, config["skip"], choice_of, bf16=bf16_pays(torch.device("cpu")))
+            fitted.denoiser.network.load_state_dict(part("network."))
+            fitted.denoiser.eval()
+    except (KeyError, TypeError, AttributeError, RuntimeError, AssertionError, IndexError) as failure:
+        raise ModelFileError(f"{source} does not hold one consistent model ({failure}); save the model again") from None
+    return fitted, dict(config["options"])

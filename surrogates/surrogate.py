@@ -1,0 +1,306 @@
+"""`Surrogate`: learn the law of an ensemble of fields, draw from it, condition it, keep it in one file.
+
+The law is p(x | c) of the fields x given scalar conditions c. `fit` learns a Gaussian and a network and keeps both;
+`verdict_` says which one serves (`fitting.py`). Draws follow the probability flow with the integrator that is exact for
+the Gaussian part (`samplers.py`); the noise of member i is a function of (seed, i) alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+from surrogates import data, files, fitting, packing
+from surrogates.denoisers import SKIPS
+from surrogates.drawing import LAWS, SAMPLERS, Draw, bind, condition_columns, draw
+from surrogates.fitting import Fitted, NetworkOption, Plan, Verdict
+from surrogates.gaussian import Gaussian
+from surrogates.guidance import Observation, observe
+from surrogates.likelihood import log_likelihood
+from surrogates.processes import noise_levels, process
+from surrogates.training import Budget, Settings
+
+
+class NotFittedError(RuntimeError):
+    """The surrogate has learned nothing yet; call fit(ds) first, or sur.load(path)."""
+
+
+class Surrogate:
+    """A generative model of the fields in a Dataset.
+
+    Parameters
+    ----------
+    variables
+        names of the variables to learn together; they share their dimensions.
+    condition
+        names of scalar conditions, one number per sample (coordinates on `member` or `time`).
+    process
+        the noising process whose path the Heun sampler walks: "edm" or "vp".
+    network
+        None for the default U-Net, a mapping of its options, a factory called as
+        factory(inputs, outputs, features=, boundary=), an nn.Module called as network(inputs, features) (then choose
+        `skip`), or False for the Gaussian alone.
+    skip
+        "wiener", "plain", or "auto" to choose by held-out denoising after a short pilot.
+    boundary
+        "periodic", "reflect" or "dirichlet" for all axes or per axis; None reads the attributes boundary_<axis>.
+    static
+        names of variables that depend on space alone, given to the network.
+    coordinates
+        whether the network sees where a cell lies; None: unless the domain is homogeneous.
+    device
+        a torch device; None takes a GPU if there is one.
+
+    Learned by `fit`: `gaussian_`, `baseline_` (the Gaussian field without conditions), `denoiser_`, `verdict_`,
+    `history_`, `noise_range_`.
+
+    >>> rng = np.random.default_rng(0)
+    >>> u = xr.DataArray(rng.normal(size=(60, 16)), dims=("member", "x"), coords={"x": np.arange(16.0)})
+    >>> model = Surrogate(["u"], network=False).fit(xr.Dataset({"u": u}), seed=0)
+    >>> model.sample(members=3, seed=1).u.shape, str(model.verdict_)
+    ((3, 16), 'the Gaussian serves: no network was trained')
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[str],
+        condition: Sequence[str] | None = None,
+        process: str = "edm",
+        network: NetworkOption = None,
+        *,
+        skip: str = "auto",
+        boundary: Mapping[str, str] | str | None = None,
+        static: Sequence[str] = (),
+        coordinates: bool | None = None,
+        device: str | None = None,
+    ):
+        self.variables = _names(variables, "variables")
+        self.condition = _names(condition or (), "condition")
+        self.process, self.network, self.skip, self.boundary = process, network, skip, boundary
+        self.static, self.coordinates, self.device = _names(static, "static"), coordinates, device
+        self.fitted_: Fitted | None = None
+        self.observation_: Observation | None = None
+
+    def fit(
+        self,
+        ds: xr.Dataset,
+        seed: int = 0,
+        *,
+        steps: int | None = None,
+        seconds: float | None = None,
+        batch: int = 64,
+        learning_rate: float = 2e-3,
+        weight: str = "posterior",
+        validation: float = 0.15,
+        log: str | os.PathLike[str] | None = None,
+        progress: bool = False,
+    ) -> Surrogate:
+        """Learn from a Dataset; returns self.
+
+        The budget of the network is `steps` (repeatable) or `seconds` of wall time; 2,000 steps if neither is given.
+        `validation` is the fraction of samples held out in whole blocks. `log` is a CSV file that grows during
+        training. Raises KeyError, TypeError or ValueError for a Dataset that cannot be learned, before any work.
+        """
+        process(self.process)
+        self._check_options()
+        layout = data.make_layout(ds, self.variables, self.condition, self.boundary)
+        budget = Budget(2000 if steps is None and seconds is None else steps, seconds)
+        settings = Settings(
+            batch=batch,
+            learning_rate=learning_rate,
+            weight=weight,
+            log=None if log is None else Path(log),
+            progress=progress,
+        )
+        plan = Plan(
+            self.network, self.skip, self.static, self.coordinates, budget, settings, validation, seed, self._device()
+        )
+        self.fitted_ = fitting.fit(ds, layout, plan)
+        return self
+
+    def sample(
+        self,
+        members: int | Sequence[int] = 64,
+        condition: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        *,
+        law: str | None = None,
+        sampler: str = "exponential",
+        steps: int | None = None,
+        batch: int = 128,
+    ) -> xr.Dataset:
+        """Draw synthetic fields: a Dataset (member, *space) with the training data's coordinates and attributes.
+
+        members
+            how many, or which member numbers: member i is the same field (to round-off) in any selection and batch.
+        condition
+            a number, or one value per member, for each condition; those left out are drawn from the training values.
+        law
+            "network", "gaussian" (with conditions), "baseline" (the plain Gaussian field); None: what the verdict says.
+        sampler, steps
+            "exponential" (2·steps + 1 network calls, 9 steps by default) or "heun" (2·steps + 1, 18 steps).
+
+        Raises KeyError or ValueError for conditions or options that do not fit, NotFittedError before `fit`.
+        """
+        fitted = self._learned()
+        law = self._law(law)
+        if sampler not in SAMPLERS:
+            raise ValueError(f"sampler= wants one of {list(SAMPLERS)}, got {sampler!r}; choose one of these")
+        numbers = np.arange(members) if isinstance(members, int | np.integer) else np.asarray(list(members))
+        if len(numbers) == 0 or numbers.min() < 0:
+            raise ValueError(f"members= wants a count ≥ 1 or member numbers ≥ 0, got {members!r}; ask for at least one")
+        columns = condition_columns(fitted, numbers, condition, seed)
+        c = data.conditions_to_tensor([columns[name] for name in self.condition], fitted.layout)
+        seen = None if self.observation_ is None else observe(self.observation_, fitted.layout)
+        how = Draw(law, sampler, steps, self.process, seed, seen)
+        parts = []
+        for first in range(0, len(numbers), batch):
+            part = slice(first, first + batch)
+            parts.append(draw(fitted, numbers[part], None if c is None else c[part], how))
+        result = data.tensor_to_dataset(torch.cat(parts), columns, fitted.layout, numbers)
+        note = {"model": "surrogates.Surrogate", "law": law, "seed": seed, "process": self.process, "sampler": sampler}
+        return result.assign_attrs(synthetic=json.dumps(note))
+
+    def given(self, observation: Observation) -> Surrogate:
+        """The same surrogate conditioned on a linear observation; its `sample` draws from the posterior.
+
+        Exact where the Gaussian serves; with the network, guidance by the Gaussian's posterior covariance
+        (`guidance.py`). Raises KeyError, TypeError or ValueError for an observation that does not fit the model.
+        """
+        observe(observation, self._learned().layout)
+        posterior = copy.copy(self)
+        posterior.observation_ = observation
+        return posterior
+
+    def log_likelihood(
+        self, ds: xr.Dataset, *, law: str | None = None, steps: int = 32, probes: int | None = None, seed: int = 0
+    ) -> xr.DataArray:
+        """ln p(x | c) of every sample in nats, in the data's units, over the sample dimensions of `ds`.
+
+        The Gaussian laws are exact. The network's is that of the probability flow at σ_min, `steps` steps, the trace
+        exact up to 256 dimensions and by Hutchinson's estimator beyond (`probes`, 4 by default).
+        """
+        fitted = self._learned()
+        law, layout = self._law(law), fitted.layout
+        data.check_dataset(ds, self.variables, self.condition)
+        sizes = {d: ds.sizes[d] for d in layout.samples}
+        x = data.fields_to_tensor(ds, layout)
+        columns = [data.condition_values(ds, name, layout.samples) for name in self.condition]
+        c = data.conditions_to_tensor(columns, layout)
+        gaussian = fitted.baseline if law == "baseline" else fitted.gaussian
+        if law == "network":
+            denoise, x, c = bind(fitted, x, c)
+            levels = noise_levels(*fitted.noise_range, steps).flip(0).to(x)
+            probes = probes or (None if gaussian.dimensions <= 256 else 4)
+            value = log_likelihood(denoise, x, gaussian.to(x), levels, c, probes=probes, seed=seed)[0].double()
+        else:
+            value = gaussian.log_likelihood(x.double(), None if c is None else c.double())
+        cells = gaussian.dimensions // layout.channels
+        volume = cells * sum(float(np.log(scale.factor)) for scale in layout.scales)
+        numbers = value.cpu().numpy().reshape(tuple(sizes.values())) - volume
+        coords = {d: ds.coords[d] for d in sizes if d in ds.coords}
+        return xr.DataArray(
+            numbers, coords, list(sizes), "log_likelihood", {"long_name": "log-likelihood", "units": "1"}
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the model to one file (a zip of JSON and safetensors, nothing executable), whole or not at all."""
+        return files.write_model(path, *packing.pack(self._learned(), self._options()))
+
+    @property
+    def gaussian_(self) -> Gaussian:
+        """The fitted Gaussian, with its regression on the conditions."""
+        return self._learned().gaussian
+
+    @property
+    def baseline_(self) -> Gaussian:
+        """The fitted Gaussian field without conditions."""
+        return self._learned().baseline
+
+    @property
+    def verdict_(self) -> Verdict:
+        """Which law serves, and the held-out gain that decided it."""
+        return self._learned().verdict
+
+    @property
+    def history_(self) -> list[dict[str, float]]:
+        """The training log; run 0 and 1 are the pilots (wiener, plain), 2 the long run."""
+        return self._learned().history
+
+    @property
+    def noise_range_(self) -> tuple[float, float]:
+        """(σ_min, σ_max) of the normalised data."""
+        return self._learned().noise_range
+
+    def _learned(self) -> Fitted:
+        if self.fitted_ is None:
+            raise NotFittedError("the surrogate must be fitted first; call fit(ds), or sur.load(path)")
+        return self.fitted_
+
+    def _law(self, law: str | None) -> str:
+        """The law to draw from; ValueError for one that this model does not have."""
+        fitted = self._learned()
+        law = law or fitted.verdict.served
+        allowed = LAWS if fitted.denoiser is not None else LAWS[1:]
+        if law not in allowed:
+            raise ValueError(f"law= wants one of {list(allowed)} for this model, got {law!r}; choose one of these")
+        return law
+
+    def _device(self) -> torch.device:
+        return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "process": self.process,
+            "skip": self.skip,
+            "coordinates": self.coordinates,
+            "static": list(self.static),
+        }
+
+    def _check_options(self) -> None:
+        if self.skip not in (*SKIPS, "auto"):
+            raise ValueError(f"skip= wants one of {[*SKIPS, 'auto']}, got {self.skip!r}; choose one of these")
+        if isinstance(self.network, nn.Module) and self.skip == "auto":
+            raise ValueError("a ready-made network= wants a fixed skip=, got 'auto'; choose 'wiener' or 'plain'")
+
+
+def load(path: str | os.PathLike[str], *, network: nn.Module | None = None, device: str | None = None) -> Surrogate:
+    """Read a model written by `Surrogate.save`.
+
+    `network` is needed only where the surrogate was fitted with a module of the caller's: its weights are filled in.
+    Raises FileNotFoundError, or ModelFileError for a truncated, foreign or damaged file.
+
+    >>> import tempfile
+    >>> u = xr.DataArray(np.random.default_rng(0).normal(size=(60, 16)), dims=("member", "x"))
+    >>> model = Surrogate(["u"], network=False).fit(xr.Dataset({"u": u}))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     again = load(model.save(folder + "/white.surrogate"))
+    >>> bool((again.sample(2, seed=3).u == model.sample(2, seed=3).u).all())
+    True
+    """
+    config, tensors, log = files.read_model(path)
+    fitted, options = packing.unpack(config, tensors, log, str(path), network)
+    layout = fitted.layout
+    model = Surrogate(layout.variables, layout.condition, options["process"], network, device=device)
+    model.skip = options["skip"]
+    model.coordinates, model.static = options["coordinates"], tuple(options["static"])
+    if fitted.denoiser is not None:
+        fitted.denoiser.to(model._device())
+    model.fitted_ = fitted
+    return model
+
+
+def _names(names: Sequence[str], what: str) -> tuple[str, ...]:
+    """A tuple of names; TypeError for a lone string, which would be read letter by letter."""
+    if isinstance(names, str):
+        raise TypeError(f"{what}= wants a list of names, got the text {names!r}; write {what}=[{names!r}]")
+    return tuple(names)
