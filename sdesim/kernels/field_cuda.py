@@ -1,9 +1,9 @@
 """CUDA source of the field kernels: one thread per cell and pass, the member in blockIdx.y.
 
-It is generated from the same `Kernel`s as the LLVM sweeps and computes the same bits. Buffers have no ghost cells here:
-(buffer, member, cell). A load beyond an edge finds its ghost, A + B·u, when it happens; a cell draws its own pair of
-normals. On a GPU the source is built by CuPy's `RawModule` with `--fmad=false`; on the host `host_<name><k>` is the loop
-over threads of kernel k.
+It is generated from the same `Kernel`s as the LLVM sweeps and computes the same bits. Buffers have no ghost cells
+here: (buffer, member, cell). A load beyond an edge finds its ghost, A + B·u, when it happens; a cell draws its own pair
+of normals. On a GPU the source is built by CuPy's `RawModule` with `--fmad=false`; on the host `host_<name><k>` is the
+loop over threads of kernel k.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ class _Writer:
         if (state, axis, side) in self.timed:
             find = (f"double A, B; {self.name}_edge_{state}_{axis}_{side}(statics, p, {self.flat(others)}, t, A, B);")
         else:
-            find = (f"const double* e = edges[{edge}] + edge_strides[{edge}]*member; const i64 i = {self.flat(others)}; "
-                    f"const double A = e[i], B = e[{edge_size(self.stencil, axis)} + i];")
+            find = (f"const double* e = edges[{edge}] + edge_strides[{edge}]*member + {self.flat(others)}; "
+                    f"const double A = e[0], B = e[{edge_size(self.stencil, axis)}];")
         beyond = f"{a} < 0" if side == 0 else f"{a} >= {n}"
         return f"if ({beyond}) {{ {find} return A + B*u[{inner}]; }}"
 
@@ -132,7 +132,7 @@ class _Writer:
                   for k in range(len(kernel.outputs))]
         env = self.scalars(kernel.outputs, m, "t")
         lines += self._stage_times(kernel) + self._draws(kernel)
-        env |= {n.value: m.wrap(self._load(kernel, *n.value)) for n in walk(kernel.outputs) if n.op == "load"}
+        env |= {n.value: m.let("double", self._load(kernel, *n.value)) for n in walk(kernel.outputs) if n.op == "load"}
         results = evaluate(kernel.outputs, env, m)
         stores = [f"o{k}[i] = {value.text};" for k, value in enumerate(results)]
         body = "".join(f"  {line}\n" for line in [*lines, *m.lines, *stores])
@@ -177,9 +177,10 @@ extern "C" void host_{self.name}{index}({arguments}) {{
         for state in sorted({int(n.value[0][1:]) for n in walk(kernel.outputs)
                              if n.op == "load" and n.value[0].startswith("~")}):
             word = int(Purpose.STEP) | state << 8
+            pair = f"(u64)(({row})*{half} + (x < {half} ? x : x - {half}))"
+            counter = f"(u64)members[member], (u64)step, {pair}, {word}ull, k0, k1"
             lines += [f"double first{state}, second{state};",
-                      f"normals((u64)members[member], (u64)step, (u64)(({row})*{half} + (x < {half} ? x : x - {half})), "
-                      f"{word}ull, k0, k1, first{state}, second{state});",
+                      f"normals({counter}, first{state}, second{state});",
                       f"const double noise{state} = x < {half} ? first{state} : second{state};"]
         return lines
 
