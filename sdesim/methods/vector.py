@@ -45,16 +45,16 @@ class Vector(list[Any]):
             raise ValueError(f"vectors of {len(self)} and {len(other)} components do not combine")
         return zip(self, other if isinstance(other, Vector) else [other] * len(self), strict=True)
 
-    def __add__(self, other: Any) -> Vector:  # type: ignore[override]
+    def __add__(self, other: Any) -> Vector:
         return Vector(add(a, b) for a, b in self._pairs(other))
 
     def __sub__(self, other: Any) -> Vector:
         return Vector(subtract(a, b) for a, b in self._pairs(other))
 
-    def __mul__(self, other: Any) -> Vector:  # type: ignore[override]
+    def __mul__(self, other: Any) -> Vector:
         return Vector(multiply(a, b) for a, b in self._pairs(other))
 
-    def __rmul__(self, other: Any) -> Vector:  # type: ignore[override]
+    def __rmul__(self, other: Any) -> Vector:
         return Vector(multiply(b, a) for a, b in self._pairs(other))
 
     def __truediv__(self, other: Any) -> Vector:
