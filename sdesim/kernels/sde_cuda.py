@@ -52,15 +52,26 @@ def _step_function(tr: SDETrace) -> str:
 
 def cuda_source(tr: SDETrace) -> str:
     """The whole source: `sde_run`, one thread per member, and `host_run` when it is built for the host."""
+    return f"""{PRELUDE}
+{_pair_function()}
+{_step_function(tr)}
+{_kernel(tr)}#ifndef __CUDACC__
+extern "C" void host_run({_ARGUMENTS}) {{
+  blockDim.x = 1; threadIdx.x = 0;
+  for (i64 i = 0; i < n; i++) {{ blockIdx.x = (unsigned)i; sde_run({_NAMES}); }}
+}}
+#endif
+"""
+
+
+def _kernel(tr: SDETrace) -> str:
+    """The loop over saves and steps of one member, and the Brownian bridge to save times between steps."""
     d, channels, parameters = tr.dimension, max(1, tr.channels), max(1, len(tr.parameters))
     pick = [
         f"p[{k}] = varying[{tr.varying.index(name)}*n + i];" if name in tr.varying else f"p[{k}] = uniform[{k}];"
         for k, name in enumerate(tr.parameters)
     ]
-    return f"""{PRELUDE}
-{_pair_function()}
-{_step_function(tr)}
-KERNEL sde_run({_ARGUMENTS}) {{
+    return f"""KERNEL sde_run({_ARGUMENTS}) {{
   const i64 i = blockIdx.x*(i64)blockDim.x + threadIdx.x;
   if (i >= n) return;
   const u64 member = (u64)members[i];
@@ -97,10 +108,4 @@ KERNEL sde_run({_ARGUMENTS}) {{
     for (int j = 0; j < {d}; j++) out[(save*{d} + j)*n + i] = copy[j];
   }}
 }}
-#ifndef __CUDACC__
-extern "C" void host_run({_ARGUMENTS}) {{
-  blockDim.x = 1; threadIdx.x = 0;
-  for (i64 i = 0; i < n; i++) {{ blockIdx.x = (unsigned)i; sde_run({_NAMES}); }}
-}}
-#endif
 """
