@@ -13,6 +13,7 @@ The fair forms are unbiased: their expectation does not depend on K, so ensemble
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -104,7 +105,29 @@ def quantile_distance(reference: Array, synthetic: Array, *, levels: int = 2000)
     """
     p = (np.arange(levels) + 0.5) / levels
     gap = np.quantile(reference, p) - np.quantile(synthetic, p)
-    return float(np.mean(np.abs(gap)) / np.std(reference))
+    return float(np.mean(np.abs(gap)) / max(float(np.std(reference)), 1e-300))
+
+
+def local_quantile_distance(reference: Array, synthetic: Array, *, tiles: int = 4) -> float:
+    """`quantile_distance` within each of `tiles` parts of every axis, averaged over the parts of space.
+
+    A law of pixels is local wherever the domain is not homogeneous, and pooling it over space hides errors that
+    cancel. The average over parts also settles the sampling error, which in one pool is ruled by the few largest
+    waves: between two equal ensembles it varies by some 5 %, pooled by 50 %.
+
+    >>> a = np.zeros((500, 8)) + np.linspace(-1, 1, 500)[:, None]
+    >>> b = a + np.repeat([0.1, -0.1], 4)                   # the errors of the halves cancel in one pool
+    >>> round(local_quantile_distance(a, b, tiles=2) * float(a.std()), 3)
+    0.1
+    """
+    scale = max(float(reference.std()), 1e-300)
+    edges = [np.linspace(0, n, min(tiles, n) + 1).round().astype(int) for n in reference.shape[1:]]
+    parts = [[slice(a, b) for a, b in zip(e, e[1:])] for e in edges]
+    gaps = []
+    for box in itertools.product(*parts):
+        y, x = reference[(slice(None), *box)], synthetic[(slice(None), *box)]
+        gaps.append(quantile_distance(y, x, levels=500) * float(y.std()))
+    return float(np.mean(gaps)) / scale
 
 
 def gradients(values: Array) -> Array:

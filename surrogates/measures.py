@@ -152,7 +152,10 @@ def distribution(
     w1, villani = "W1 of the pooled values over their standard deviation in the reference", "Villani (2003), thm 2.18"
 
     return {
-        "pixel_qq": _scalar(distances.quantile_distance(y, x), f"pixels: {w1}", source=villani),
+        "pixel_qq": _scalar(
+            distances.local_quantile_distance(y, x),
+            f"pixels, within each of 4 parts of every axis: {w1}", source=villani,
+        ),
         "gradient_qq": _scalar(
             distances.quantile_distance(distances.gradients(y), distances.gradients(x)),
             f"steps between neighbouring cells: {w1}", source=villani,

@@ -89,12 +89,17 @@ def evaluate(
 
 
 def compare(
-    reference: xr.Dataset, sources: Mapping[str, xr.Dataset], *, training: xr.Dataset | None = None, **options: Any
+    reference: xr.Dataset,
+    sources: Mapping[str, xr.Dataset | Sequence[xr.Dataset]],
+    *,
+    training: xr.Dataset | None = None,
+    **options: Any,
 ) -> xr.Dataset:
     """Scores of several ensembles against one reference, along a new dimension `source`.
 
-    `sources` maps a name (surrogate, fresh, gaussian) to an ensemble; `options` are those of `evaluate`, the same
-    for all. What belongs to the reference alone has no `source` dimension. Raises what `evaluate` raises.
+    `sources` maps a name (surrogate, fresh, gaussian) to an ensemble, or to several independent ones of the same size
+    whose scores are averaged: a floor that owes nothing to the luck of one draw. `options` are those of `evaluate`,
+    the same for all. What belongs to the reference alone has no `source` dimension. Raises what `evaluate` raises.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
@@ -105,7 +110,10 @@ def compare(
     """
     if not sources:
         raise ValueError("wanted at least one ensemble to score, got none: pass {name: Dataset}")
-    each = [evaluate(reference, ds, training=training, **options) for ds in sources.values()]
+    each = []
+    for ensembles in sources.values():
+        several = [ensembles] if isinstance(ensembles, xr.Dataset) else list(ensembles)
+        each.append(_mean([evaluate(reference, ds, training=training, **options) for ds in several]))
     own = [n for n in each[0].data_vars if not str(n).startswith("reference_") and n != "variance_share"]
     label = xr.DataArray(list(sources), dims="source", name="source", attrs={"long_name": "ensemble scored"})
     scores = xr.concat([e[own] for e in each], dim=label, coords="minimal", compat="override")
@@ -114,6 +122,17 @@ def compare(
         scores[name].attrs = each[0][name].attrs
     scores.attrs = each[0].attrs | {"conditional": min(int(e.attrs["conditional"]) for e in each)}
     return scores
+
+
+def _mean(several: Sequence[xr.Dataset]) -> xr.Dataset:
+    """The scores of one ensemble, or the mean of those of several."""
+    if len(several) == 1:
+        return several[0]
+    with xr.set_options(keep_attrs=True):
+        total = several[0]
+        for other in several[1:]:
+            total = total + other
+        return total / len(several)
 
 
 def _labelled(part: measures.Scores, pair: Ensembles, units: str) -> xr.Dataset:
