@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import stats
 
+import sdesim as sim
 from sdesim import datasets, storage
 
 
@@ -32,6 +34,17 @@ def ensemble(members: int = 3, dtype: str = "float64", time_unit: str = "s") -> 
         units={"u": "K", "D": "m2 s-1", "time": time_unit},
         attributes={"seed": 7, "equation": "∂u/∂t = ∇·(D ∇u)"},
     )
+
+
+def cf_report(paths: list[Path]) -> list[str]:
+    """What the CF checker has to say about these files, line by line; one line for each clean file."""
+    checker = [str(Path(sys.executable).with_name("compliance-checker")), "--test=cf:1.11", "--criteria=strict"]
+    done = subprocess.run([*checker, *map(str, paths)], capture_output=True, text=True, check=False)
+    return [line for line in done.stdout.splitlines() if line.startswith(("* ", "All tests passed"))]
+
+
+def assert_clean(paths: list[Path]) -> None:
+    assert cf_report(paths) == ["All tests passed!"] * len(paths)
 
 
 @pytest.mark.parametrize("ending", [".nc", ".zarr"])
@@ -82,16 +95,22 @@ def test_files_are_clean_under_the_cf_checker(tmp_path: Path) -> None:
             status=[0, 1], units=units, attributes=dict.fromkeys(about, "a test"),
         )  # fmt: skip
         storage.save(ds, tmp_path / f"{name}.nc")
-    checker = [str(Path(sys.executable).with_name("compliance-checker")), "--test=cf:1.11", "--criteria=strict"]
-    for names in (clean, noted):
-        paths = [str(tmp_path / f"{name}.nc") for name in names]
-        report = subprocess.run([*checker, *paths], capture_output=True, text=True, check=False).stdout
-        complaints = [line for line in report.splitlines() if line.startswith("* ")]
-        if names is clean:
-            assert not complaints, report
-            assert report.count("All tests passed") == len(clean), report
-        else:
-            assert all("recommended order T, Z, Y, X" in line for line in complaints), report
+    assert_clean([tmp_path / f"{name}.nc" for name in clean])
+    notes = cf_report([tmp_path / f"{name}.nc" for name in noted])
+    assert all("recommended order T, Z, Y, X" in note for note in notes)
+
+
+@pytest.mark.parametrize("what", ["states", "statistics"])
+def test_what_simulate_returns_is_clean_on_disk(tmp_path: Path, what: str) -> None:
+    grid = sim.Grid(x=(0.0, 1.0, 8), y=(0.0, 1.0, 6))
+    units = {"u": "K", "D": "m2 s-1"}
+    heat = sim.PDE(grid, diffusivity="D", noise=sim.WhiteNoise(0.1), parameters={"D": 0.01}, units=units)
+    ornstein = sim.SDE({"x": "-k*x"}, {"x": 1}, parameters={"k": 1.0})
+    for name, model, initial in (("heat", heat, {"u": 1.0}), ("ou", ornstein, {"x": 0.5})):
+        spread = {next(iter(model.parameters)): stats.uniform(0.01, 0.02)}
+        ds = sim.simulate(model, initial, [0.0, 0.5], members=3, parameters=spread, seed=1, save=what)
+        sim.save(ds, tmp_path / f"{name}.nc")
+    assert_clean(sorted(tmp_path.glob("*.nc")))
 
 
 def test_dates_stay_dates_and_latitude_keeps_its_order(tmp_path: Path) -> None:
