@@ -56,7 +56,7 @@ def integrate(model: PDE, method: Method, initial: NDArray[np.float64], paramete
     members = np.ascontiguousarray(members, dtype=np.int64)
     times = np.ascontiguousarray(times, dtype=np.float64)
     values = _parameters(model, parameters, members.size)
-    _check(model, initial, times, dt, members, backend)
+    _check(model, initial, times, dt, members)
     if method.kind == "stencil":
         from sdesim.stencil_integrate import stencil_run
 
@@ -64,6 +64,8 @@ def integrate(model: PDE, method: Method, initial: NDArray[np.float64], paramete
                                         backend=backend, threads=threads))
     if method.kind != "spectral":
         raise ValueError(f"{method.name} is a method of kind {method.kind!r}; fields need 'stencil' or 'spectral'")
+    if backend not in ("kernel", "numpy"):
+        raise ValueError(f"the spectral methods run with backend 'kernel' or 'numpy'; got {backend!r}")
     return _spectral_run(model, method, initial, values, times, dt, seed=seed, members=members, backend=backend,
                          threads=threads)
 
@@ -123,10 +125,12 @@ def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], para
 
 def _advance(stepper: Any, form: ModalModel, times: NDArray[np.float64], dt: float | None,
              out: NDArray[np.float64]) -> None:
-    number = 0
+    number, last = 0, 0.0
     for save, (start, end) in enumerate(zip(times[:-1], times[1:]), start=1):
         count = steps_between(start, end, dt)
         h = float(end - start) / count
+        # equal but for the rounding of the save times: the same h, so that what depends on h alone is kept
+        h = last = last if abs(h - last) <= 1e-12 * h else h
         for k in range(count):
             stepper.step(float(start) + k * h, h, number)
             number += 1
@@ -149,7 +153,7 @@ def _parameters(model: PDE, given: Mapping[str, Any], members: int) -> dict[str,
 
 
 def _check(model: PDE, initial: NDArray[np.float64], times: NDArray[np.float64], dt: float | None,
-           members: NDArray[np.int64], backend: str) -> None:
+           members: NDArray[np.int64]) -> None:
     wanted = (len(model.state), members.size, *model.grid.shape)
     if initial.shape != wanted:
         raise ValueError(f"the initial fields have the shape (states, members, *space) = {wanted}; got "
@@ -158,5 +162,3 @@ def _check(model: PDE, initial: NDArray[np.float64], times: NDArray[np.float64],
         raise ValueError("times is a rising sequence of finite numbers, the first of them the start")
     if dt is not None and not (math.isfinite(dt) and dt > 0.0):
         raise ValueError(f"dt is a positive number; got {dt!r}")
-    if backend not in ("kernel", "numpy"):
-        raise ValueError(f"backend is 'kernel' or 'numpy'; got {backend!r}")

@@ -73,7 +73,8 @@ def cuda_source(bodies: Sequence[Body]) -> str:
             "    blockIdx.x = (unsigned)i; blockIdx.y = (unsigned)e; {call};\n  }}\n")
     hosts = "".join(
         f'extern "C" void host_pass{k}({_PASS}) {{\n'
-        + loop.format(count="members", places="cells", call=f"pass{k}(members, cells, out, in, stride, scalars)") + "}\n"
+        + loop.format(count="members", places="cells", call=f"pass{k}(members, cells, out, in, stride, scalars)")
+        + "}\n"
         for k in range(len(bodies)))
     hosts += f'extern "C" void host_noise({_NOISE}) {{\n' + loop.format(
         count="count", places="rows*((cells + 1)/2)",

@@ -77,7 +77,7 @@ class Fused:
         self.shared = all(value.ndim == 0 for value in self.numbers.values())
         self.arrays: dict[str, Array] = {name: np.ascontiguousarray(value)[None] for name, value in
                                          {**self.form.modal, **self.form.physical}.items()}
-        self.arrays |= {f"u{i}": np.ascontiguousarray(modes) for i, modes in enumerate(u)}
+        self.arrays |= {f"@u{i}": np.ascontiguousarray(modes) for i, modes in enumerate(u)}
         self.spare: dict[str, Array] = {}
         self.h = float("nan")
         self._run(program.source, 0.0, 0.0)
@@ -85,19 +85,19 @@ class Fused:
     @property
     def u(self) -> list[Array]:
         """Modes of the states."""
-        return [self.arrays[f"u{i}"] for i in range(len(self.form.linear))]
+        return [self.arrays[f"@u{i}"] for i in range(len(self.form.linear))]
 
     def step(self, t: float, h: float, number: int) -> None:
         """Advance by one step from t to t + h."""
         if h != self.h:
             self._coefficients(h)
         for i in self.program.noisy:
-            normals = self._buffer("normals", self.form.model.grid.shape)
+            normals = self._buffer("@normals", self.form.model.grid.shape)
             self.kernels.noise()(normals, self.seed, self.members, number, i)
-            self.arrays[f"w{i}"] = self._contiguous(self.form.transforms[i].forward(normals))
+            self.arrays[f"@w{i}"] = self._contiguous(self.form.transforms[i].forward(normals))
         self._run(self.program.steps, t, h)
         for i in range(len(self.form.linear)):
-            self.arrays[f"u{i}"], self.spare[f"next{i}"] = self.arrays[f"next{i}"], self.arrays[f"u{i}"]
+            self.arrays[f"@u{i}"], self.spare[f"@next{i}"] = self.arrays[f"@next{i}"], self.arrays[f"@u{i}"]
 
     def _coefficients(self, h: float) -> None:
         """Compute the hoisted arrays for this step: one for all members where no parameter varies."""
@@ -132,15 +132,16 @@ class Fused:
             shapes.setdefault(self.arrays[name].shape, {})[name] = value
         for group in shapes.values():
             code = body(group, self._scalars)
-            known = {**self.numbers, "t": np.float64(t), "h": np.float64(h)}
+            known = {**self.numbers, "t": np.float64(t), "@h": np.float64(h)}
             scalars = np.empty((len(code.scalars), count))
             for k, name in enumerate(code.scalars):
                 scalars[k] = known[name]
-            self.kernels.passes(code)([self.arrays[name] for name in group], [self.arrays[name] for name in code.arrays], scalars)
+            out, inputs = ([self.arrays[name] for name in names] for names in (group, code.arrays))
+            self.kernels.passes(code)(out, inputs, scalars)
 
     @property
     def _scalars(self) -> tuple[str, ...]:
-        return (*self.numbers, "t", "h")
+        return (*self.numbers, "t", "@h")
 
     def _buffer(self, name: str, shape: tuple[int, ...]) -> Array:
         if name not in self.spare:

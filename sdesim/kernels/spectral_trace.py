@@ -5,8 +5,9 @@ one *pass* over modal space; N itself is an inverse transform of each state that
 and a forward transform of each result. Expressions of "%…" arrays, parameters and h alone do not change from step to
 step: each is *hoisted*, computed once for a step h, into an array of its own.
 
-Names: "u0", "u1", … the modes of the states at the start of a step, "w0", … those of the noise, "n0", … results of N,
-"b0", … values kept between passes, "s0", … the static source, "c0", … hoisted arrays, "next0", … the end of the step.
+Names: "@u0", "@u1", … the modes of the states at the start of a step, "@w0", … those of the noise, "@n0", … results of
+N, "@b0", … values kept between passes, "@s0", … the static source, "@c0", … hoisted arrays, "@next0", … the end of the
+step, "@f0" and "@r0", … fields into and out of N, "@h" the step. No name of a model begins with @ or %.
 """
 
 from __future__ import annotations
@@ -82,9 +83,9 @@ class GraphStep:
     def source(self) -> Vector:
         terms = {i: term for i, term in enumerate(self.form.nonlinear) if not is_zero(term)}
         if terms and not self.static:
-            self.static.append(Pass("physical", {f"r{i}": term for i, term in terms.items()}))
-            self.static += [Move("forward", f"r{i}", f"s{i}", i) for i in terms]
-        return Vector(symbol(f"s{i}") if i in terms else ZERO for i in range(len(self.form.nonlinear)))
+            self.static.append(Pass("physical", {f"@r{i}": term for i, term in terms.items()}))
+            self.static += [Move("forward", f"@r{i}", f"@s{i}", i) for i in terms]
+        return Vector(symbol(f"@s{i}") if i in terms else ZERO for i in range(len(self.form.nonlinear)))
 
     def nonlinear(self, t: Any, u: Vector) -> Vector:
         form, names = self.form, dict(enumerate(self.form.model.state))
@@ -93,16 +94,16 @@ class GraphStep:
             return Vector(ZERO for _ in names)
         modes, fields = self._keep({i: u[i] for i in form.needed}), {}
         for i in form.needed:
-            fields[names[i]] = symbol(f"f{self.fields}")
-            self.steps.append(Move("inverse", modes[i], f"f{self.fields}", i))
+            fields[names[i]] = symbol(f"@f{self.fields}")
+            self.steps.append(Move("inverse", modes[i], f"@f{self.fields}", i))
             self.fields += 1
         first = self.results
         self.results += len(terms)
         here = {**fields, "t": as_node(t)}
         labels = {i: first + k for k, i in enumerate(terms)}
-        self.steps.append(Pass("physical", {f"r{labels[i]}": substitute(term, here) for i, term in terms.items()}))
-        self.steps += [Move("forward", f"r{k}", f"n{k}", i) for i, k in labels.items()]
-        return Vector(symbol(f"n{labels[i]}") if i in labels else ZERO for i in names)
+        self.steps.append(Pass("physical", {f"@r{labels[i]}": substitute(term, here) for i, term in terms.items()}))
+        self.steps += [Move("forward", f"@r{k}", f"@n{k}", i) for i, k in labels.items()]
+        return Vector(symbol(f"@n{labels[i]}") if i in labels else ZERO for i in names)
 
     def _keep(self, values: Mapping[int, Expr]) -> dict[int, str]:
         """Names under which modal values are in memory; those that are not yet get a pass."""
@@ -111,7 +112,7 @@ class GraphStep:
             if value.op == "symbol":
                 names[i] = str(value.value)
                 continue
-            names[i] = f"b{self.kept}"
+            names[i] = f"@b{self.kept}"
             outputs[names[i]] = value
             self.kept += 1
         if outputs:
@@ -124,11 +125,11 @@ def trace(step: Callable[..., Any], form: ModalModel) -> Program:
     m = GraphStep(form)
     states = range(len(form.linear))
     noisy = tuple(i for i in states if form.noise[i] is not None)
-    u = Vector(symbol(f"u{i}") for i in states)
-    w = Vector(symbol(f"w{i}") if i in noisy else ZERO for i in states)
-    end = step(m, symbol("t"), u, symbol("h"), w)
-    m.steps.append(Pass("modal", {f"next{i}": as_node(value) for i, value in enumerate(end)}))
-    still = frozenset(form.modal) | frozenset(form.model.parameters) | {"h"}
+    u = Vector(symbol(f"@u{i}") for i in states)
+    w = Vector(symbol(f"@w{i}") if i in noisy else ZERO for i in states)
+    end = step(m, symbol("t"), u, symbol("@h"), w)
+    m.steps.append(Pass("modal", {f"@next{i}": as_node(value) for i, value in enumerate(end)}))
+    still = frozenset(form.modal) | frozenset(form.model.parameters) | {"@h"}
     hoisted: dict[Expr, str] = {}
     steps = tuple(Pass(p.space, {name: _hoist(value, still, frozenset(form.modal), hoisted)
                                  for name, value in p.outputs.items()})
@@ -155,7 +156,7 @@ def _hoist(node: Expr, still: frozenset[str], arrays: frozenset[str], hoisted: d
 
 
 def _named(node: Expr, hoisted: dict[Expr, str]) -> Expr:
-    return symbol(hoisted.setdefault(node, f"c{len(hoisted)}"))
+    return symbol(hoisted.setdefault(node, f"@c{len(hoisted)}"))
 
 
 def _reuse(steps: tuple[Pass | Move, ...]) -> tuple[Pass | Move, ...]:

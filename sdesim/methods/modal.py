@@ -7,8 +7,8 @@ With û the modes of u (`sdesim.spectral`), a PDE with constant diffusivity is
 where N is evaluated in physical space, ξ̂ is the transform of independent normals in the cells, and q is the noise
 amplitude over √|cell|, times √S(k) for noise with a correlation in space.
 
-Names in the graphs: "%…" arrays over modal or physical space, computed before the first step; the states in physical
-space, the coordinates, coefficient fields and parameters by their own names; "t" and "h" the time and the step.
+Names in the graphs: "%…" arrays over modal space, computed before the first step; the states in physical space, the
+coordinates, coefficient fields, parameters and the time t by their own names.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class PDE:
             definite (for the given parameters), an array of the wrong shape, a reserved or repeated name.
 
     >>> print(PDE(Grid(x=(0, 1, 8)), diffusivity="kappa", reaction="-u", parameters={"kappa": 0.1}))
-    ∂u/∂t = ∇·(kappa ∇u) + -u
+    ∂u/∂t = ∇·(kappa ∇u) - u
     kappa = 0.1
     x: ∂u/∂n = 0 on both sides
     """

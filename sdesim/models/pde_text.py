@@ -31,7 +31,7 @@ def affine(reaction: Expr | None, states: tuple[str, ...], state: str) -> tuple[
 
 def to_plain(model: Any) -> str:
     """One line for each equation, then the parameters and the boundary conditions."""
-    lines = [f"∂{name}/∂t = {' + '.join(_terms(model, name, _PLAIN)) or '0'}" for name in model.state]
+    lines = [f"∂{name}/∂t = {_sum(_terms(model, name, _PLAIN))}" for name in model.state]
     if model.parameters:
         lines.append(", ".join(f"{name} = {value:g}" for name, value in model.parameters.items()))
     for axis in reversed(model.grid.axes):
@@ -50,7 +50,7 @@ def to_plain(model: Any) -> str:
 
 def to_latex(model: Any) -> str:
     """The equations as a LaTeX aligned environment."""
-    rows = [rf"\frac{{\partial {latex_name(name)}}}{{\partial t}} &= {' + '.join(_terms(model, name, _LATEX)) or '0'}"
+    rows = [rf"\frac{{\partial {latex_name(name)}}}{{\partial t}} &= {_sum(_terms(model, name, _LATEX))}"
             for name in model.state]
     return r"\begin{aligned} " + r" \\ ".join(rows) + r" \end{aligned}"
 
@@ -67,9 +67,14 @@ _PLAIN: dict[str, Any] = {
 _MATRIX = r"\begin{{pmatrix}} {} \end{{pmatrix}}"
 _LATEX: dict[str, Any] = {
     "expr": latex, "name": latex_name, "divergence": r"\nabla\cdot\left({} \nabla {}\right)",
-    "transport": r"\left(-\nabla\cdot\left(\left({}\right) {}\right)\right)", "noise": r"\left({}\right) \xi_{{{}}}",
+    "transport": r"-\nabla\cdot\left(\left({}\right) {}\right)", "noise": r"\left({}\right) \xi_{{{}}}",
     "tensor": lambda rows: _MATRIX.format(r" \\ ".join(" & ".join(row) for row in rows)),
 }
+
+
+def _sum(terms: list[str]) -> str:
+    """Terms joined by their signs: a − b, not a + −b."""
+    return " + ".join(terms).replace("+ -", "- ") or "0"
 
 
 def _terms(model: Any, name: str, style: Mapping[str, Any]) -> list[str]:
