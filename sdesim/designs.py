@@ -58,10 +58,12 @@ def unit_points(
     design: str,
     seed: int,
     purpose: Purpose = Purpose.PARAMETER,
+    first_axis: int = 0,
 ) -> NDArray[np.float64]:
     """Return points in the open unit cube, shape (name, member), for these member numbers.
 
-    For "lhs" the numbers must be 0 … n−1.
+    For "lhs" the numbers must be 0 … n−1. `first_axis` is the Sobol' axis of the first name: two names on one axis
+    would be functions of each other.
 
     Raises
     ------
@@ -82,12 +84,13 @@ def unit_points(
     elif design == "lhs":
         rows = [_latin(seed, numbers, key, purpose) for key in keys]
     else:
-        if len(names) > SOBOL_AXES:
-            raise ValueError(f"the sobol design has {SOBOL_AXES} axes, {len(names)} are wanted: use lhs or random")
+        wanted = first_axis + len(names)
+        if wanted > SOBOL_AXES:
+            raise ValueError(f"the sobol design has {SOBOL_AXES} axes, {wanted} are wanted: use lhs or random")
         shifts = [int(uniforms(seed, [0], key, purpose)[0] * 2.0**_BITS) for key in keys]
         rows = [
             np.asarray(((sobol_integers(axis, numbers) ^ np.uint64(shift)) + 0.5) / 2.0**_BITS, np.float64)
-            for axis, shift in enumerate(shifts)
+            for axis, shift in enumerate(shifts, start=first_axis)
         ]
     return np.stack(rows) if rows else np.empty((0, len(numbers)))
 

@@ -59,6 +59,7 @@ def draw(
     design: str = "random",
     seed: int = 0,
     purpose: Purpose = Purpose.PARAMETER,
+    first_axis: int = 0,
 ) -> dict[str, float | NDArray[np.float64]]:
     """Turn what the user gave each name into a number, or an array with one value per member.
 
@@ -71,6 +72,8 @@ def draw(
         the members, as from `member_numbers`.
     design
         how distributions are sampled: "random", "sobol" or "lhs" (see `sdesim.designs`).
+    first_axis
+        the Sobol' axis of the first distribution; those before it are taken by others.
 
     Raises
     ------
@@ -84,15 +87,25 @@ def draw(
     >>> bool(draw({"k": stats.uniform(1, 2)}, member_numbers([41]), seed=3)["k"][0] == k[41])
     True
     """
-    laws = {name: value for name, value in values.items() if _is_law(name, value)}
-    points = unit_points(list(laws), numbers, design=design, seed=seed, purpose=purpose)
+    laws = distributions(values)
+    points = unit_points(laws, numbers, design=design, seed=seed, purpose=purpose, first_axis=first_axis)
     drawn: dict[str, float | NDArray[np.float64]] = {}
     for name, value in values.items():
         if name in laws:
-            drawn[name] = _quantiles(name, value, points[list(laws).index(name)])
+            drawn[name] = _quantiles(name, value, points[laws.index(name)])
         else:
             drawn[name] = per_member(name, value, numbers)
     return drawn
+
+
+def distributions(values: Mapping[str, Any]) -> list[str]:
+    """Return the names whose values are frozen distributions, in order.
+
+    >>> from scipy import stats
+    >>> distributions({"k": 1.0, "s": stats.norm(0, 1)})
+    ['s']
+    """
+    return [name for name, value in values.items() if _is_law(name, value)]
 
 
 def per_member(name: str, value: Any, numbers: NDArray[np.int64]) -> float | NDArray[np.float64]:

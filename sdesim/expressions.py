@@ -11,6 +11,9 @@ A zero found by them is *structural*: `is_zero` tells it from a number that happ
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, NoReturn, TypeAlias
 from weakref import WeakValueDictionary
@@ -23,9 +26,10 @@ Operand: TypeAlias = "Expr | Number"
 COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 LOGICAL = ("and", "or", "not")
 UNARY = ("sqrt", "exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "abs", "sign")
-_BOOLEAN = frozenset(COMPARISONS) | frozenset(LOGICAL)
+BOOLEAN = frozenset(COMPARISONS) | frozenset(LOGICAL)
 _TABLE: WeakValueDictionary[tuple[Any, ...], Expr] = WeakValueDictionary()
 _LOCK = threading.Lock()
+_SYMBOLIC_EQUALITY: ContextVar[bool] = ContextVar("symbolic equality", default=False)
 
 
 class Expr:
@@ -97,6 +101,15 @@ class Expr:
     def __ge__(self, other: Operand) -> Expr:
         return compare("ge", self, other)
 
+    # a user's function means the condition by ==; everywhere else == is identity, so that graphs can be keys
+    def __eq__(self, other: object) -> Any:
+        return compare("eq", self, other) if _SYMBOLIC_EQUALITY.get() else self is other  # type: ignore[arg-type]
+
+    def __ne__(self, other: object) -> Any:
+        return compare("ne", self, other) if _SYMBOLIC_EQUALITY.get() else self is not other  # type: ignore[arg-type]
+
+    __hash__ = object.__hash__
+
     def __and__(self, other: Expr) -> Expr:
         return logical("and", self, other)
 
@@ -141,6 +154,21 @@ class Expr:
         from sdesim.printing import to_text
 
         return to_text(self)
+
+
+@contextmanager
+def symbolic_equality() -> Iterator[None]:
+    """While a user's function is traced: == and != build conditions, as < does.
+
+    >>> with symbolic_equality():
+    ...     symbol("x") == 0
+    x == 0
+    """
+    token = _SYMBOLIC_EQUALITY.set(True)
+    try:
+        yield
+    finally:
+        _SYMBOLIC_EQUALITY.reset(token)
 
 
 def make(op: str, *args: Expr, value: Any = None) -> Expr:
@@ -199,7 +227,7 @@ def as_node(value: Operand) -> Expr:
 
 def _numeric(value: Operand) -> Expr:
     node = as_node(value)
-    if node.op in _BOOLEAN:
+    if node.op in BOOLEAN:
         raise TypeError(f"the comparison {node!r} is used as a number; write where({node!r}, 1, 0)")
     return node
 
@@ -264,7 +292,7 @@ def compare(op: str, left: Operand, right: Operand) -> Expr:
 def logical(op: str, *conditions: Expr) -> Expr:
     """Conditions joined by "and" or "or", or one negated by "not"."""
     for condition in conditions:
-        if not isinstance(condition, Expr) or condition.op not in _BOOLEAN:
+        if not isinstance(condition, Expr) or condition.op not in BOOLEAN:
             raise TypeError(f"'{op}' joins comparisons such as x > 0, got {condition!r}")
     return make(op, *conditions)
 
@@ -275,7 +303,7 @@ def where(condition: Expr, if_true: Operand, if_false: Operand) -> Expr:
     >>> where(symbol("x") > 0, 1, -1)
     where(x > 0, 1, -1)
     """
-    if not isinstance(condition, Expr) or condition.op not in _BOOLEAN:
+    if not isinstance(condition, Expr) or condition.op not in BOOLEAN:
         raise TypeError(f"where wants a comparison such as x > 0 as its condition, got {condition!r}")
     return make("where", condition, _numeric(if_true), _numeric(if_false))
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.calculus import evaluate
-from sdesim.ensemble import draw, per_member
+from sdesim.ensemble import distributions, draw, per_member
 from sdesim.expressions import Expr
 from sdesim.fields import GaussianField
 from sdesim.models.pde import PDE
@@ -48,6 +48,15 @@ def _is_expression(value: Any) -> bool:
         type(value).__module__.startswith("sympy"))  # fmt: skip
 
 
+def is_list(value: Any) -> bool:
+    """Whether the value is a plain list or array, whose entries stand for the members in the order asked for.
+
+    >>> is_list([1.0, 2.0]), is_list(1.0)
+    (True, False)
+    """
+    return isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) > 0
+
+
 def over_members(values: NDArray[Any], numbers: NDArray[np.int64], dims: tuple[str, ...] = ()) -> xr.DataArray:
     """An array over the members as a DataArray that knows their numbers, so that any subset can be taken later.
 
@@ -60,8 +69,9 @@ def over_members(values: NDArray[Any], numbers: NDArray[np.int64], dims: tuple[s
 
 
 def sde_initial(
-    model: SDE, initial: Any, numbers: NDArray[np.int64], parameters: Parameters, *, design: str, seed: int
-) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    model: SDE, initial: Any, numbers: NDArray[np.int64], parameters: Parameters, *, design: str, seed: int,
+    first_axis: int = 0,
+) -> tuple[NDArray[np.float64], dict[str, Any]]:  # fmt: skip
     """Initial values (state, member) of an SDE, and their record.
 
     A value is a number, an expression of the parameters, a frozen distribution, an array over members or a DataArray.
@@ -69,6 +79,7 @@ def sde_initial(
     """
     given = _by_state(initial, model.states)
     record: dict[str, Any] = {}
+    axes = _axes(given, first_axis)
     rows = np.empty((len(given), len(numbers)))
     for i, (state, value) in enumerate(given.items()):
         what = f"initial {state}"
@@ -76,13 +87,19 @@ def sde_initial(
             node = as_expr(value, list(parameters), what)
             rows[i], record[state] = evaluate([node], dict(parameters))[0], node
         else:
-            rows[i] = draw({what: value}, numbers, design=design, seed=seed, purpose=Purpose.INITIAL)[what]
-            record[state] = over_members(rows[i], numbers) if isinstance(value, (list, np.ndarray)) and np.ndim(
-                value) else value  # fmt: skip
+            rows[i] = draw({what: value}, numbers, design=design, seed=seed, purpose=Purpose.INITIAL,
+                           first_axis=axes.get(state, 0))[what]  # fmt: skip
+            record[state] = over_members(rows[i], numbers) if is_list(value) else value
         if not np.isfinite(rows[i]).all():
             raise ValueError(f"{what} must be finite; member {numbers[~np.isfinite(rows[i])][0]} gets {rows[i].min()}")
         _check_bounds(model, state, rows[i])
     return rows, record
+
+
+def _axes(given: Mapping[str, Any], first_axis: int) -> dict[str, int]:
+    """The Sobol' axis of each state that starts from a distribution, after those of the parameters."""
+    plain = {s: v for s, v in given.items() if not _is_expression(v) and not isinstance(v, GaussianField)}
+    return {state: first_axis + k for k, state in enumerate(distributions(plain))}
 
 
 def _check_bounds(model: SDE, state: str, row: NDArray[np.float64]) -> None:
@@ -98,8 +115,9 @@ def _check_bounds(model: SDE, state: str, row: NDArray[np.float64]) -> None:
 
 
 def pde_initial(
-    model: PDE, initial: Any, numbers: NDArray[np.int64], parameters: Parameters, *, design: str, seed: int
-) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    model: PDE, initial: Any, numbers: NDArray[np.int64], parameters: Parameters, *, design: str, seed: int,
+    first_axis: int = 0,
+) -> tuple[NDArray[np.float64], dict[str, Any]]:  # fmt: skip
     """Initial fields (state, member, *grid.shape) of a PDE, and their record.
 
     A value is a number, an expression of coordinates and parameters, a frozen distribution (one number for the whole
@@ -109,8 +127,10 @@ def pde_initial(
     given = _by_state(initial, tuple(model.state))
     fields = np.empty((len(given), len(numbers), *model.grid.shape))
     record: dict[str, Any] = {}
+    axes = _axes(given, first_axis)
     for i, (state, value) in enumerate(given.items()):
-        fields[i], record[state] = _field(model, i, state, value, numbers, parameters, design, seed)
+        how = {"design": design, "seed": seed, "first_axis": axes.get(state, 0)}
+        fields[i], record[state] = _field(model, i, state, value, numbers, parameters, how)
         if not np.isfinite(fields[i]).all():
             raise ValueError(f"initial {state} must be finite everywhere; it has {np.isnan(fields[i]).sum()} NaN")
     return fields, record
@@ -122,13 +142,14 @@ def _spread(values: Any, model: PDE) -> NDArray[np.float64]:
 
 
 def _field(
-    model: PDE, index: int, state: str, value: Any, numbers: NDArray[np.int64], parameters: Parameters, design: str,
-    seed: int,
+    model: PDE, index: int, state: str, value: Any, numbers: NDArray[np.int64], parameters: Parameters,
+    how: Mapping[str, Any],
 ) -> tuple[Any, Any]:  # fmt: skip
     grid, what = model.grid, f"initial {state}"
     if isinstance(value, GaussianField):
         kinds = tuple(kind_of(*model.boundary[state][axis]) or "neumann" for axis in grid.axes)
-        return value.sample(grid, seed=seed, members=numbers, kinds=kinds, state=index, parameters=parameters), value
+        options = {"seed": how["seed"], "members": numbers, "kinds": kinds, "state": index, "parameters": parameters}
+        return value.sample(grid, **options), value
     if _is_expression(value):
         node = as_expr(value, [*grid.axes, *parameters], what)
         env = {**grid.mesh, **{name: _spread(v, model) for name, v in parameters.items()}}
@@ -136,7 +157,7 @@ def _field(
     if hasattr(value, "dims") and set(value.dims) - {"member"}:
         array = _from_dataarray(model, what, value, numbers)
         return array, value
-    if isinstance(value, (list, np.ndarray)) and np.ndim(value):
+    if is_list(value):
         array = np.asarray(value, np.float64)
         if array.shape == grid.shape:
             return array, array
@@ -146,7 +167,7 @@ def _field(
             raise ValueError(f"{what} must have the grid's shape {grid.shape}, or {(len(numbers), *grid.shape)} with "
                              f"one field for each member; got {array.shape}")  # fmt: skip
         return _spread(per_member(what, array, numbers), model), over_members(array, numbers)
-    return _spread(draw({what: value}, numbers, design=design, seed=seed, purpose=Purpose.INITIAL)[what], model), value
+    return _spread(draw({what: value}, numbers, purpose=Purpose.INITIAL, **how)[what], model), value
 
 
 def _from_dataarray(model: PDE, what: str, value: Any, numbers: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sdesim.kernels.sde_llvm import SDEKernel
 
 _ON_GRID = 1e-9  # save times closer to a step than this fraction of it count as on it
+_MAX_PER_STEP = 2**16  # saves within one step that have numbers of their own
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,22 @@ class SavePlan:
 
 
 def save_plan(times: NDArray[np.float64], h: float) -> SavePlan:
-    """The plan for save times with steps of h from times[0].
+    """The plan for save times with steps of h from times[0]. Raises ValueError for too many within one step.
 
     >>> save_plan(np.array([0.0, 0.5, 1.0]), 0.5).due.tolist()
     [0, 1, 2]
     """
     position = (times - times[0]) / h
-    due = np.floor(position + _ON_GRID).astype(np.int64)
-    theta = np.where(position - due > _ON_GRID, position - due, 0.0)
+    near = np.maximum(_ON_GRID, 4.0 * np.spacing(position))  # after 10⁷ steps, round-off in the times is larger
+    due = np.floor(position + near).astype(np.int64)
+    theta = np.where(position - due > near, position - due, 0.0)
     bridge = np.zeros((len(times), 6))
     previous, ordinal = 0.0, 0
     for j, th in enumerate(theta):
         if j == 0 or due[j] != due[j - 1]:
             previous, ordinal = 0.0, 0
+        if ordinal == _MAX_PER_STEP:
+            raise ValueError(f"more than {_MAX_PER_STEP} save times lie within one step of {h:g}; choose a smaller dt")
         if th > 0.0:
             r = (th - previous) / (1.0 - previous)
             q = np.sqrt(max(0.0, (th - previous) * (1.0 - th) / (1.0 - previous)))
@@ -84,8 +88,8 @@ class _Reference:
     def step(self, y: Vector, t: float, h: float, root: float, z: Sequence[Any]) -> Vector:
         dW = Vector(np.asarray(zc) * root for zc in z)
         stepped = self.method.step(self.m, np.float64(t), y, np.float64(h), Wiener(dW))
-        like = np.zeros(len(self.members))
-        return Vector(like + (0.0 if is_structural_zero(v) else v) for v in stepped)
+        count = len(self.members)
+        return Vector(np.broadcast_to(0.0 if is_structural_zero(v) else v, count) for v in stepped)
 
     def run(self, initial: NDArray[np.float64], t0: float, h: float, plan: SavePlan) -> NDArray[np.float64]:
         channels = range(len(self.m.channels))

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+from sdesim.calculus import free_symbols
 from sdesim.expressions import (
     UNARY,
     Expr,
@@ -25,13 +26,14 @@ from sdesim.expressions import (
     maximum,
     minimum,
     symbol,
+    symbolic_equality,
     where,
 )
+from sdesim.wellformed import MAX_DEPTH, MAX_LENGTH, MAX_NODES, objection
 
 if TYPE_CHECKING:
     import sympy
 
-MAX_LENGTH, MAX_DEPTH, MAX_NODES = 20_000, 200, 20_000
 CONSTANTS = {"pi": math.pi, "e": math.e}
 DERIVATIVES = ("ddx", "ddy", "ddz")
 _ONE_ARGUMENT = frozenset(UNARY)
@@ -61,7 +63,7 @@ class _Reader:
 
     def fail(self, reason: str) -> EquationError:
         shown = self.text if len(self.text) <= 200 else self.text[:200] + "…"
-        return EquationError(f"{self.what} '{shown}': {reason}")
+        return EquationError(f"{self.what} '{shown}': {reason}" if shown else f"{self.what}: {reason}")
 
     def read(self, tree: ast.AST, depth: int = 0) -> Expr:
         self.nodes += 1
@@ -209,6 +211,15 @@ def as_expr(
     >>> as_expr(lambda x, k: np.sin(k * x), names=["x", "k"])
     sin(k*x)
     """
+    node = _read(value, names, what, derivatives)
+    wrong = objection(node)
+    if wrong:
+        raise _Reader(value if isinstance(value, str) else "", names, what, derivatives).fail(wrong)
+    _check_names(node, names, what, derivatives)
+    return node
+
+
+def _read(value: Any, names: Collection[str] | None, what: str, derivatives: Collection[str]) -> Expr:
     if isinstance(value, str):
         return parse(value, names=names, what=what, derivatives=derivatives)
     sympy_module = sys.modules.get("sympy")
@@ -217,18 +228,12 @@ def as_expr(
     if callable(value) and not isinstance(value, Expr):
         value = _traced(value, names, what)
     try:
-        node = as_node(value)
+        return as_node(value)
     except TypeError as error:
         raise EquationError(f"{what}: {error}") from None
-    if node.op == "const" and not math.isfinite(node.value):
-        raise EquationError(f"{what}: wanted a finite number, got {node.value}")
-    _check_names(node, names, what, derivatives)
-    return node
 
 
 def _check_names(node: Expr, names: Collection[str] | None, what: str, derivatives: Collection[str]) -> None:
-    from sdesim.calculus import free_symbols
-
     known = {f"{d}({s})" for d in DERIVATIVES for s in derivatives} | set(names or ())
     unknown = sorted(free_symbols(node) - known) if names is not None else []
     if unknown:
@@ -237,19 +242,23 @@ def _check_names(node: Expr, names: Collection[str] | None, what: str, derivativ
 
 
 def _traced(fn: Callable[..., Any], names: Collection[str] | None, what: str) -> Any:
-    """Call a plain function with symbols named like its parameters."""
+    """Call a plain function with symbols named like its parameters; a default stands for a name unknown here."""
     try:
-        arguments = list(inspect.signature(fn).parameters)
+        arguments = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError):
         raise EquationError(f"{what}: the parameter names of {fn!r} cannot be read; wrap it in a lambda") from None
-    unknown = [a for a in arguments if names is not None and a not in names]
+    wanted = [a for a in arguments if names is None or a.name in names or a.default is a.empty]
+    unknown = [a.name for a in wanted if names is not None and a.name not in names]
     if unknown:
         known = ", ".join(sorted(names or ()))
         raise EquationError(f"{what}: the function asks for '{unknown[0]}'; the names known here are {known}")
+    by_place = [symbol(a.name) for a in wanted if a.kind is a.POSITIONAL_ONLY]
+    by_name = {a.name: symbol(a.name) for a in wanted if a.kind is not a.POSITIONAL_ONLY}
     try:
-        return fn(*(symbol(a) for a in arguments))
-    except TypeError as error:
-        raise EquationError(f"{what}: the function cannot be traced: {error}") from None
+        with symbolic_equality():
+            return fn(*by_place, **by_name)
+    except Exception as error:  # whatever a user's function raises on symbols
+        raise EquationError(f"{what}: the function cannot be traced: {error}") from error
 
 
 def _sympy_text(node: Any, sympy: Any, what: str) -> str:

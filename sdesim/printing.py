@@ -114,13 +114,13 @@ def _latex(node: Expr, parts: list[tuple[str, int]]) -> tuple[str, int]:
         return rf"\frac{{{parts[0][0]}}}{{{parts[1][0]}}}", 6
     if node.op in _INFIX:
         sign, level = _INFIX[node.op]
-        sign = r" \cdot " if node.op == "mul" and parts[1][0][0].isdigit() else " " if node.op == "mul" else sign
-        first = (
-            parts[0][0]
-            if parts[0][0].startswith("-") and parts[0][1] == 5 and node.args[0].op == "neg"
-            else wrap(parts[0], level)
-        )
-        return first + sign + wrap(parts[1], level + (node.op == "sub")), level
+        first = parts[0][0] if parts[0][0].startswith("-") else wrap(parts[0], level)
+        second = wrap(parts[1], level + (node.op == "sub"))
+        if second.startswith("-"):  # a + −b is a − b; other minus signs in the middle are put in parentheses
+            sign, second = (" - ", second[1:]) if node.op == "add" else (sign, rf"\left({second}\right)")
+        if node.op == "mul":
+            sign = r" \cdot " if second[0].isdigit() else " "
+        return first + sign + second, level
     if node.op == "neg":
         return "-" + wrap(parts[0], 6), 5
     if node.op == "pow":

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sdesim import provenance, storage
-from sdesim.ensemble import member_numbers
+from sdesim.ensemble import draw, member_numbers
 from sdesim.initial import over_members
 from sdesim.simulation import simulate
+from sdesim.streams import Purpose
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,10 +37,18 @@ def rerun(
     model, initial, times = (call.pop(key) for key in ("model", "initial", "times"))
     if members is not None:
         numbers = member_numbers(members)
-        if call["design"] == "lhs":  # a Latin square is a property of the whole ensemble: keep its own points
-            drawn = {name: ds[name].values for name in model.parameters if name in ds.coords}
-            whole = {name: over_members(np.asarray(v, float), ds["member"].values) for name, v in drawn.items()}
-            call["parameters"] = {**call["parameters"], **whole}
+        if call["design"] == "lhs":
+            parameters = {**model.parameters, **call["parameters"]}
+            call["parameters"] |= _own_points(call, parameters, "", Purpose.PARAMETER)
+            initial = initial | _own_points(call, initial, "initial ", Purpose.INITIAL)
             call["design"] = "random"
         call["members"] = numbers
     return simulate(model, initial, times, **{**call, **changes})
+
+
+def _own_points(call: Mapping[str, Any], values: Mapping[str, Any], prefix: str, purpose: Purpose) -> dict[str, Any]:
+    """What a Latin hypercube gave each member: a property of the whole ensemble, so that is drawn again."""
+    whole = member_numbers(call["members"])
+    laws = {prefix + name: value for name, value in values.items() if hasattr(value, "ppf")}
+    drawn = draw(laws, whole, design="lhs", seed=call["seed"], purpose=purpose)
+    return {name.removeprefix(prefix): over_members(np.asarray(v, float), whole) for name, v in drawn.items()}

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sdesim import provenance
 from sdesim.choice import Choice, choose
 from sdesim.datasets import PROVENANCE, to_dataset
-from sdesim.ensemble import available_threads, draw, member_numbers
-from sdesim.initial import over_members, pde_initial, sde_initial
+from sdesim.ensemble import available_threads, distributions, draw, member_numbers
+from sdesim.initial import is_list, over_members, pde_initial, sde_initial
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
 from sdesim.statistics import Running
@@ -149,7 +149,8 @@ def prepare(
     clock, skip = _clock(times)
     numbers = member_numbers(members)
     values, given = _parameters(model, parameters, numbers, call["design"], call["seed"])
-    how = {"design": call["design"], "seed": call["seed"]}
+    taken = len(distributions({**model.parameters, **parameters}))
+    how: dict[str, Any] = {"design": call["design"], "seed": call["seed"], "first_axis": taken}
     if isinstance(model, SDE):
         state, record = sde_initial(model, initial, numbers, values, **how)
     else:
@@ -171,7 +172,10 @@ def _compact(numbers: NDArray[np.int64]) -> range | list[int]:
 
 def _clock(times: Any) -> tuple[NDArray[np.float64], int]:
     """(the start and every save time, how many of the first to skip)."""
-    array = np.atleast_1d(np.asarray(times))
+    try:
+        array = np.atleast_1d(np.asarray(times))
+    except ValueError:  # lists of unequal lengths
+        array = np.empty(0)
     if array.dtype.kind not in "iuf" or array.ndim != 1 or array.size == 0:
         raise ValueError(f"times is a list of increasing numbers, got {times!r}")
     array = array.astype(np.float64)
@@ -183,21 +187,15 @@ def _clock(times: Any) -> tuple[NDArray[np.float64], int]:
 def _parameters(
     model: SDE | PDE, overrides: Mapping[str, Any], numbers: NDArray[np.int64], design: str, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Every parameter's values, and the overrides as provenance keeps them."""
+    """Every parameter's values, and for provenance the overrides and whatever is a list in the members' order."""
     unknown = sorted(set(overrides) - set(model.parameters))
     if unknown:
         known = ", ".join(model.parameters) or "none"
         raise ValueError(f"'{unknown[0]}' is no parameter of this model; its parameters are {known}")
-    values = draw({**model.parameters, **overrides}, numbers, design=design, seed=seed)
-    kept = {
-        name: over_members(np.asarray(value, float), numbers) if _is_list(value) else value
-        for name, value in overrides.items()
-    }
-    return dict(values), kept
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) > 0
+    every = {**model.parameters, **overrides}
+    values = draw(every, numbers, design=design, seed=seed)
+    lists = {name: over_members(np.asarray(v, float), numbers) for name, v in every.items() if is_list(v)}
+    return dict(values), {**overrides, **lists}
 
 
 def _groups(run: Run, progress: bool | None) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int8]]]:
@@ -224,7 +222,8 @@ def _states(run: Run, progress: bool | None) -> xr.Dataset:
     status = np.empty(count, np.int8)
     for positions, states, flags in _groups(run, progress):
         for i, name in enumerate(run.names):
-            data[name][positions] = np.swapaxes(states[:, i], 0, 1)
+            with np.errstate(over="ignore"):  # beyond float32: infinite there, and the status says what float64 found
+                data[name][positions] = np.swapaxes(states[:, i], 0, 1)
         status[positions] = flags
     return to_dataset(
         data, members=run.numbers, times=times, space=run.space, parameters=run.parameters, status=status,

@@ -34,8 +34,9 @@ class Running:
         n = values.shape[axis]
         if n == 0:
             return
-        mean = values.mean(axis)
-        squares = ((values - np.expand_dims(mean, axis)) ** 2).sum(axis)
+        with np.errstate(over="ignore", invalid="ignore"):  # finite members near overflow have an infinite variance
+            mean = values.mean(axis)
+            squares = ((values - np.expand_dims(mean, axis)) ** 2).sum(axis)
         low, high = values.min(axis), values.max(axis)
         if self.count == 0:
             self.count, self.mean, self.squares, self.low, self.high = n, mean, squares, low, high
