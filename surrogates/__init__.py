@@ -9,27 +9,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from surrogates.files import ModelFileError
 from surrogates.guidance import Observation
+
+# At once, not lazily: importing the module surrogates.report later would put it in the function's place.
+from surrogates.report import report
+from surrogates.scores import evaluate
 from surrogates.surrogate import NotFittedError, Surrogate, load
 
-if TYPE_CHECKING:
-    from surrogates.report import report
-    from surrogates.scores import evaluate
-
 __all__ = ["ModelFileError", "NotFittedError", "Observation", "Surrogate", "evaluate", "load", "report"]
-
-
-def __getattr__(name: str) -> Any:
-    # Scores and the report bring in SciPy and Matplotlib: only those who ask for them wait for them.
-    if name == "evaluate":
-        from surrogates.scores import evaluate
-
-        return evaluate
-    if name == "report":
-        from surrogates.report import report
-
-        return report
-    raise AttributeError(f"surrogates has no attribute {name!r}; it offers {__all__}")

@@ -32,7 +32,15 @@ LARGEST = 8 * 2**30  # bytes a member may unpack to: a hostile zip must not fill
 
 
 class ModelFileError(ValueError):
-    """The file is not a complete surrogate model; the message says what it is instead and what to do."""
+    """The file is not a complete surrogate model; the message says what it is instead and what to do.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".surrogate") as foreign:
+    ...     read_model(foreign.name)
+    Traceback (most recent call last):
+    ...
+    surrogates.files.ModelFileError: ... is truncated or not a surrogate model file ...
+    """
 
 
 def write_model(

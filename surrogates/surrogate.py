@@ -31,7 +31,13 @@ from surrogates.training import Budget, Settings
 
 
 class NotFittedError(RuntimeError):
-    """The surrogate has learned nothing yet; call fit(ds) first, or sur.load(path)."""
+    """The surrogate has learned nothing yet; call fit(ds) first, or sur.load(path).
+
+    >>> Surrogate(["u"]).sample(members=1)
+    Traceback (most recent call last):
+    ...
+    surrogates.surrogate.NotFittedError: the surrogate must be fitted first; call fit(ds), or sur.load(path)
+    """
 
 
 class Surrogate:

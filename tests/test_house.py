@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("sdesim", "surrogates")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-FILE_LINES, FUNCTION_LINES = 320, 45  # about 300 and about 40: longer means that a room holds two things
+FILE_LINES, FUNCTION_LINES = 350, 45  # about 300 and about 40: longer means that a room holds two things
 
 
 def tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
