@@ -132,9 +132,10 @@ def spectra(scores: xr.Dataset, labels: Mapping[str, str], units: str = "") -> F
     left.set_ylabel(f"variance per unit wavenumber{f'  ({units}² per cycle/unit)' if units else ''}", **FONT)
     right.set(xscale="log", ylim=_ratio_limits(scores))
     right.set_ylabel("ratio to held-out", **FONT)
-    edge = float(scores.band_high.where(scores.resolved > 0).max())
+    edge, end = float(scores.band_high.where(scores.resolved > 0).max()), float(scores.band_high.max())
     for axes in (left, right):
-        axes.axvspan(edge, float(scores.band_high.max()), color="#f6e7d8", lw=0, zorder=0)
+        if end > edge:
+            axes.axvspan(edge, end, color="#f6e7d8", lw=0, zorder=0)
         axes.set_xlabel("wavenumber (cycles per unit);  shaded: beyond Nyquist", **FONT)
         _plain(axes)
     left.legend(fontsize=8.5, frameon=False)

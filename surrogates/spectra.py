@@ -98,7 +98,7 @@ def wavenumbers(shape: Sequence[int], spacing: Sequence[float], periodic: Sequen
 def make_bands(
     shape: Sequence[int], spacing: Sequence[float], periodic: Sequence[bool], *, growth: float = 1.5
 ) -> Bands:
-    """Bands of constant ratio from the fundamental to the Nyquist wavenumber, and one for the corner beyond.
+    """Bands of constant ratio from the fundamental to the Nyquist wavenumber, and one for a corner beyond.
 
     >>> make_bands((32,), (1 / 32,), (True,)).edges[:3].tolist()
     [0.0, 1.5, 2.25]
@@ -113,13 +113,14 @@ def make_bands(
     if nyquist / edges[-1] < np.sqrt(growth) and len(edges) > 2:
         edges.pop()  # the last band would be a sliver: its neighbour takes it
     edges.append(max(nyquist, edges[-1]) * (1 + 1e-9))
-    inner = np.asarray(edges[1:])
-    edges.append(float(max(k.max(), edges[-1])) * (1 + 1e-9))
+    inner, resolved = np.asarray(edges[1:]), len(edges) - 1
+    if k.max() >= edges[-1]:
+        edges.append(float(k.max()) * (1 + 1e-9))
     return Bands(
         edges=np.asarray(edges),
         index=np.searchsorted(inner, k, side="right"),
         axis_index=tuple(np.searchsorted(inner, a, side="right") for a in axes),
-        resolved=np.arange(len(edges) - 1) < len(edges) - 2,
+        resolved=np.arange(len(edges) - 1) < resolved,
     )
 
 
