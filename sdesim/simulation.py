@@ -17,6 +17,7 @@ from sdesim.ensemble import available_threads, distributions, draw, member_numbe
 from sdesim.initial import is_list, over_members, pde_initial, sde_initial
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
+from sdesim.spectral import kind_of
 from sdesim.statistics import Running
 
 if TYPE_CHECKING:
@@ -259,5 +260,16 @@ def _attributes(run: Run) -> dict[str, Any]:
     return {
         "equations": equations, "method": run.choice.method.name, "method_reason": run.choice.reason,
         "method_source": run.choice.method.source, "seed": str(run.seed),
-        **({} if run.choice.dt is None else {"dt": run.choice.dt}), PROVENANCE: provenance.dumps(run.record),
+        **({} if run.choice.dt is None else {"dt": run.choice.dt}), **_edges(run.model),
+        PROVENANCE: provenance.dumps(run.record),
     }  # fmt: skip
+
+
+def _edges(model: SDE | PDE) -> dict[str, str]:
+    """`boundary_<axis>` for those who read the fields without the model, such as a surrogate choosing its modes."""
+    if isinstance(model, SDE):
+        return {}
+    kinds = {
+        axis: {kind_of(*model.boundary[state][axis]) or "robin" for state in model.state} for axis in model.grid.axes
+    }
+    return {f"boundary_{axis}": found.pop() if len(found) == 1 else "mixed" for axis, found in kinds.items()}

@@ -20,6 +20,7 @@ assert double_well.noise_type == "additive"
 assert ds.sizes == {"member": 1000, "time": 41} and int(ds.status.sum()) == 0
 assert float(hopped[-1]) > float(hopped[0])                         # hotter wells are left sooner
 assert fields.u.dims == ("member", "time", "y", "x") and fields.u.attrs["units"] == "K"
+assert fields.boundary_x == "periodic" and fields.boundary_y == "dirichlet-neumann"
 assert synthetic.sizes["member"] == 8 and synthetic.u.attrs == fields.u.attrs
 np.testing.assert_array_equal(synthetic.x, fields.x)
 """
