@@ -120,9 +120,28 @@ def fit_spectral(x: Tensor, c: Tensor | None, boundary: tuple[str, ...], choice:
         rotation = torch.linalg.eigh(cross).eigenvectors.permute(2, 1, 0).reshape(channels, channels, *modes.space)
         modes = replace(modes, rotation=rotation)
         z = torch.einsum("ab...,nb...->na...", rotation, z)
-    energy = smooth(z * z, modes, choice.smoothing)
-    variances = fit_log_variance(energy, c, choice.variance_degree)
-    return Gaussian(modes, terms, variances, conditions, choice.mean_degree, choice.variance_degree)
+    variances = fit_log_variance(smooth(z * z, modes, choice.smoothing), c, choice.variance_degree)
+    law = Gaussian(modes, terms, variances, conditions, choice.mean_degree, choice.variance_degree)
+    if choice.variance_degree and not choice.homogeneous_mean:
+        for _ in range(2):
+            law = replace(law, mean_terms=weighted_mean(law, x, c))
+            z = modes.analyse(x - law.mean(c))
+            energy = smooth(z * z, modes, choice.smoothing)
+            law = replace(law, log_variance_terms=fit_log_variance(energy, c, choice.variance_degree))
+    return law
+
+
+def weighted_mean(law: Gaussian, x: Tensor, c: Tensor | None) -> Tensor:
+    """M_j by least squares weighted with 1/λ_k(c), mode by mode: where the variance falls by decades with c, the
+    plain fit would carry the noise of the loud samples into the quiet ones."""
+    phi = features(c, law.conditions, law.mean_degree, x).expand(len(x), -1)
+    weight = 1.0 / law.variance(c).flatten(1)
+    terms = phi.shape[1]
+    products = (phi[:, :, None] * phi[:, None, :]).flatten(1)
+    normal = (products.T @ weight).T.reshape(-1, terms, terms)
+    right = torch.einsum("nj,nk->kj", phi, weight * law.modes.analyse(x).flatten(1))
+    solution = torch.linalg.solve(normal, right[..., None])[..., 0].T
+    return law.modes.synthesise(solution.reshape(-1, *law.shape))
 
 
 def shrink(gaussian: Gaussian, x: Tensor, c: Tensor | None, rho: float) -> Gaussian:

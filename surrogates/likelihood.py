@@ -6,7 +6,7 @@ Along dx/dσ = (x − D)/σ the density obeys d ln p/dσ = −∇·(dx/dσ) (Che
 
 With D = μ + W(x − μ) + G the Gaussian part integrates to ½ Σ_k ln[(λ+σ_M²)/(λ+σ_m²)], which leaves
 −∫ tr(∂G/∂x) d ln σ for the trapezoid; x follows the exponential integrator (`samplers.py`), and p_{σ_M} is
-N(μ, U(Λ + σ_M²)Uᵀ), whose error is of order λ/σ_M². For a Gaussian with its exact denoiser every step count gives
+N(μ_M, U(Λ + σ_M²)Uᵀ), its mean read off the denoiser, μ_M = μ + (I − W)⁻¹G; its error is of order λ/σ_M². For a Gaussian with its exact denoiser every step count gives
 −½ Σ [ln 2π(λ+σ_m²) + z²/(λ+σ_m²)].
 
 The trace is exact (one backward pass per dimension) or Hutchinson's vᵀ(∂G/∂x)v with random signs v, the same v along
@@ -100,6 +100,7 @@ def flow_log_density(
         integral = integral + 0.5 * (slope + next_slope) * torch.log(after / sigma)
         slope = next_slope
     top, bottom = variance + levels[-1] ** 2, variance + levels[0] ** 2
+    z = z - g * root * top.sqrt() / levels[-1]  # (I − W)⁻¹G = G s²/σ²
     final = -0.5 * (torch.log(2.0 * math.pi * top) + z * z / top).flatten(1).sum(1)
     return final + 0.5 * torch.log(top / bottom).flatten(1).sum(1) - integral
 
