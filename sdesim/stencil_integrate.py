@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sdesim.calculus import free_symbols
-from sdesim.kernels.field_bounds import peclet, spectra
+from sdesim.kernels.field_bounds import check_diffusivity, peclet, spectra
 from sdesim.kernels.field_plan import Programs, Steps, options_of, plan
 from sdesim.kernels.field_reference import Reference, run_member
 from sdesim.kernels.field_static import static_arrays
@@ -77,6 +77,7 @@ def stencil_run(
     clock = _times(times, dt)
     values = _parameters(model, parameters, len(numbers))
     stencil = _discretise(model, advection, float(clock[0]))
+    check_diffusivity(stencil, values)
     bounds = _spectra(stencil, values, start, clock)
     plans = [plan(chosen, spectrum, clock.tolist(), dt) for spectrum in bounds]
     states = np.empty((len(clock), len(model.state), len(numbers), *model.grid.shape))
@@ -104,6 +105,8 @@ def _initial(model: PDE, initial: ArrayLike, members: int) -> Array:
     wanted = (len(model.state), members, *model.grid.shape)
     if start.shape != wanted:
         raise ValueError(f"the initial fields have shape (states, members, *space) = {wanted}; got {start.shape}")
+    if not np.all(np.isfinite(start)):
+        raise ValueError("the initial fields must be finite; they hold NaN or infinity")
     return start
 
 
@@ -189,9 +192,10 @@ def _notes(stencil: Stencil, method: FieldMethod, plans: list[list[Steps]], boun
         notes["advection"] = stencil.advection
     if steps:
         notes["steps"] = max(sum(s.count for s in p) for p in plans)
-        notes["dt_largest"] = max(s.h for s in steps)
+        notes["dt_largest"] = float(max(s.h for s in steps))
         notes["dt_chosen"] = "by the eigenvalue bound of each member" if dt is None else "given"
-        notes["stability_limit"] = min(method.limit(b) for b in bounds)
-        if method.stages is not None:
+        if method.stages is None:
+            notes["stability_limit"] = min(method.limit(b) for b in bounds)
+        else:
             notes["stages"] = max(dict(s.options)["s"] for s in steps)
     return notes

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdesim.calculus import differentiate, evaluate, walk
+from sdesim.calculus import differentiate, evaluate, free_symbols, walk
 from sdesim.expressions import Expr, is_zero, symbol
 from sdesim.kernels.field_schedule import rewrite_loads
 from sdesim.kernels.field_static import ghost_values, static_arrays
@@ -41,6 +41,10 @@ def spectra(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, tim
         with np.errstate(all="ignore"):
             bounds = np.fmax(bounds, _bounds(stencil, env, members))
     bounds[:2] *= _ghost_factor(stencil, parameters, times)
+    if not np.all(np.isfinite(bounds[:2])):
+        raise ValueError("the diffusivity or velocity is not finite at the initial state; write the expressions so "
+                         "that they are, for example with max(…) or where(…)")
+    bounds[2:] = np.where(np.isfinite(bounds[2:]), bounds[2:], 0.0)
     return [Spectrum(*(float(v) for v in column)) for column in bounds.T]
 
 
@@ -106,6 +110,7 @@ def _drift(d: Mapping[Any, Array], v: Mapping[Any, Array]) -> Array:
 def _largest(values: Array, members: int) -> Array:
     """The largest value of each member."""
     flat = np.asarray(values, np.float64)
+    flat = np.where(np.isnan(flat), np.inf, flat)
     rows = flat.reshape(flat.shape[0] if flat.ndim > 1 else 1, -1)
     return np.full(members, rows.max(axis=1))
 
@@ -120,6 +125,26 @@ def _ghost_factor(stencil: Stencil, parameters: Mapping[str, Any], times: Sequen
                     B = ghost_values(stencil, state, axis, side, parameters, t)[:, 1]
                     factor = np.maximum(factor, np.abs(B).max(axis=1))
     return factor
+
+
+def check_diffusivity(stencil: Stencil, parameters: Mapping[str, Any]) -> None:
+    """Refuse a diffusivity that depends on parameters alone and is negative, or a tensor that is not elliptic.
+
+    Raises:
+        ValueError: naming the state and the value.
+    """
+    for state, drivers in stencil.model.diffusivity.items():
+        term = drivers.get(state)
+        rows = ((term,),) if isinstance(term, Expr) else term or ()
+        parts = [part for row in rows for part in row]
+        if not parts or free_symbols(*parts) - set(parameters):
+            continue
+        values = np.stack(np.broadcast_arrays(*(np.asarray(v) for v in evaluate(parts, parameters))), axis=-1)
+        tensors = values.reshape(-1, len(rows), len(rows))
+        least = np.linalg.eigvalsh((tensors + tensors.swapaxes(1, 2)) / 2).min()
+        if not least >= 0.0:
+            raise ValueError(f"the diffusivity of {state} must not be negative (its least eigenvalue is {least:g} for "
+                             "some member); diffusion backwards in time has no solution: check the parameters")
 
 
 def peclet(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, t: float) -> float:

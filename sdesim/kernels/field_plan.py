@@ -16,6 +16,8 @@ from sdesim.kernels.field_trace import numbers, trace
 from sdesim.methods.field import FieldMethod, Spectrum
 from sdesim.stencils import Stencil
 
+_MOST_STEPS = 2**32
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -41,6 +43,9 @@ def plan(method: FieldMethod, spectrum: Spectrum, times: Sequence[float], dt: fl
         if dt is not None:
             _check(method, spectrum, h, dt)
         steps.append(Steps(float(start), h, count, tuple(method.options(h, spectrum).items())))
+    if sum(s.count for s in steps) >= _MOST_STEPS:
+        raise ValueError(f"steps of {ceiling:.3g} over the times {times[0]:g} … {times[-1]:g} are more than 2³², "
+                         "beyond which the noise repeats; take a larger dt, a coarser grid, or a shorter time")
     return steps
 
 

@@ -118,6 +118,7 @@ def allocate(bodies: list[list[tuple[Expr, str]]], inputs: list[dict[str, bool]]
             live.remove(name)
             free.append(roles[name])
         replaceable = [name for name in live if last.get(name) == p and not inputs[p][name]]
+        replaceable = replaceable[-len(body) :]  # the newest, so that the last stage is the kernel of the others
         for _, name in body:
             if replaceable:
                 old = replaceable.pop(0)

@@ -213,7 +213,7 @@ class _Tracer:
             birth = self.born[node]
             name = f"@kept{len(self.stored)}"
             self.stored[node] = (birth, name)
-            self.stores[birth].append((node, name))
+            self.stores[birth].insert(0, (node, name))
         return self.stored[node][1]
 
     def _pass(self, body: list[tuple[Expr, str]], roles: Mapping[str, int]) -> Pass:

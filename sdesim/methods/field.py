@@ -127,7 +127,7 @@ def rkl2_step(spectrum: Spectrum) -> float:
 def rkl2_stages(h: float, spectrum: Spectrum) -> int:
     """Fewest stages, odd and at least 3, for which h(ρ + reaction) ≤ (s² + s − 2)/2, with 5 % to spare.
 
-    Odd, because with an even number the stiffest modes are damped least (Meyer, Balsara & Aslam 2014, § 3).
+    Odd, because P_s(−1) = (−1)^s: at the limit an odd number damps the stiffest mode to |1 − 2b_s|, an even one not.
 
     >>> rkl2_stages(1.0, Spectrum(diffusion=40.0))
     9
