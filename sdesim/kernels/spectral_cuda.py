@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sdesim.calculus import evaluate
 from sdesim.kernels.cuda import PRELUDE, compile_for_host
 from sdesim.kernels.machines import CMachine
-from sdesim.kernels.spectral_pointwise import Body
+from sdesim.kernels.spectral_pointwise import Body, member_strides
 from sdesim.streams import Purpose, normal_pair, seed_key
 
 _PASS = "i64 members, i64 cells, double* const* out, const double* const* in, const i64* stride, const double* scalars"
@@ -34,17 +34,18 @@ def pass_source(body: Body, name: str) -> str:
       const i64 i = blockIdx.x*(i64)blockDim.x + threadIdx.x, e = blockIdx.y;
       if (i >= cells) return;
       const double v0 = scalars[0*members + e];
-      const double v1 = in[0][e*stride[0] + i];
+      const double v1 = in[0][e*stride[1] + i];
       const double v2 = v0 * v1;
-      out[0][e*cells + i] = v2;
+      out[0][e*stride[0] + i] = v2;
     }
     <BLANKLINE>
     """
-    m = CMachine()
+    m, shift = CMachine(), len(body.outputs)
+    place = "i" if body.stride == 1 else f"{body.stride}*i"
     env: dict[Any, Any] = {x: m.let("double", f"scalars[{k}*members + e]") for k, x in enumerate(body.scalars)}
-    env |= {x: m.let("double", f"in[{k}][e*stride[{k}] + i]") for k, x in enumerate(body.arrays)}
+    env |= {x: m.let("double", f"in[{k}][e*stride[{shift + k}] + {place}]") for k, x in enumerate(body.arrays)}
     values = evaluate(body.outputs, env, m)
-    lines = [*m.lines, *(f"out[{k}][e*cells + i] = {value.text};" for k, value in enumerate(values))]
+    lines = [*m.lines, *(f"out[{k}][e*stride[{k}] + {place}] = {value.text};" for k, value in enumerate(values))]
     return (f"KERNEL {name}({_PASS}) {{\n"
             "  const i64 i = blockIdx.x*(i64)blockDim.x + threadIdx.x, e = blockIdx.y;\n"
             "  if (i >= cells) return;\n" + "".join(f"  {line}\n" for line in lines) + "}\n")
@@ -90,7 +91,7 @@ def host_pass(body: Body) -> Any:
     def run(out: Sequence[NDArray[Any]], arrays: Sequence[NDArray[Any]], scalars: NDArray[Any]) -> None:
         members = out[0].shape[0]
         cells = out[0].size // members
-        strides = np.array([cells if a.shape[0] == members and members > 1 else 0 for a in arrays], dtype=np.int64)
+        strides = member_strides([*out, *arrays])
         outputs, inputs = ((ctypes.c_void_p * max(1, len(x)))(*(a.ctypes.data for a in x)) for x in (out, arrays))
         library.host_pass0(ctypes.c_int64(members), ctypes.c_int64(cells), outputs, inputs,
                            ctypes.c_void_p(strides.ctypes.data), ctypes.c_void_p(scalars.ctypes.data))

@@ -28,14 +28,18 @@ _POINTERS = F64_POINTER.as_pointer()
 
 @dataclass(frozen=True)
 class Body:
-    """What a kernel computes: `outputs` from the symbols `arrays` (one value per place) and `scalars` (per member)."""
+    """What a kernel computes: `outputs` from the symbols `arrays` (one value per place) and `scalars` (per member).
+
+    `stride` is the distance of two places in memory: 2 where one part, re or im, of interleaved modes is meant.
+    """
 
     outputs: tuple[Expr, ...]
     arrays: tuple[str, ...]
     scalars: tuple[str, ...]
+    stride: int = 1
 
 
-def body(outputs: Mapping[str, Expr], scalars: Sequence[str]) -> Body:
+def body(outputs: Mapping[str, Expr], scalars: Sequence[str], stride: int = 1) -> Body:
     """The body of a pass: every name that is not a scalar is an array.
 
     >>> from sdesim.parsing import parse
@@ -44,7 +48,7 @@ def body(outputs: Mapping[str, Expr], scalars: Sequence[str]) -> Body:
     """
     names = symbols_of(outputs)
     return Body(tuple(outputs.values()), tuple(n for n in names if n not in scalars),
-                tuple(n for n in names if n in scalars))
+                tuple(n for n in names if n in scalars), stride)
 
 
 class PointwiseKernel:
@@ -60,16 +64,22 @@ class PointwiseKernel:
         """Compute into `out`.
 
         Args:
-            out: one C-contiguous float64 array (members, …) for each output, none of them an input.
-            arrays: one (members, …) or (1, …) for each of `body.arrays`, C-contiguous float64.
+            out: one float64 array (members, …) for each output, none of them an input.
+            arrays: one (members, …) or (1, …) for each of `body.arrays`. The places of a member lie `body.stride`
+                apart.
             scalars: (len(body.scalars), members), C-contiguous float64.
         """
         members = out[0].shape[0]
         cells = out[0].size // members
-        strides = np.array([cells if a.shape[0] == members and members > 1 else 0 for a in arrays], dtype=np.int64)
+        strides = member_strides([*out, *arrays])
         outputs = np.array([a.ctypes.data for a in out], dtype=np.uintp)
         inputs = np.array([a.ctypes.data for a in arrays], dtype=np.uintp)
         self.run(members, cells, outputs.ctypes.data, inputs.ctypes.data, strides.ctypes.data, scalars.ctypes.data)
+
+
+def member_strides(arrays: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    """Distance from one member to the next in each array, in numbers; 0 where all share one."""
+    return np.array([a.strides[0] // 8 if a.shape[0] > 1 else 0 for a in arrays], dtype=np.int64)
 
 
 @lru_cache(maxsize=256)
@@ -89,11 +99,10 @@ def _module(body: Body) -> ir.Module:
         return b.load(b.gep(pointer, [integer(k)]))
 
     starts = [pick(outputs, k) for k in range(len(body.outputs))]
-    sources = [(pick(inputs, k), pick(strides, k)) for k in range(len(body.arrays))]
+    starts += [pick(inputs, k) for k in range(len(body.arrays))]
+    steps = [pick(strides, k) for k in range(len(starts))]
     with loop(b, members, name="member") as member:
-        first = b.mul(member, cells)
-        rows = [b.gep(start, [first]) for start in starts]
-        rows += [b.gep(start, [b.mul(member, stride)]) for start, stride in sources]
+        rows = [b.gep(start, [b.mul(member, step)]) for start, step in zip(starts, steps)]
         numbers = [b.load(b.gep(scalars, [b.add(b.mul(integer(k), members), member)]))
                    for k in range(len(body.scalars))]
         b.call(row, [*rows, cells, *numbers])
@@ -114,9 +123,10 @@ def _row(module: ir.Module, body: Body) -> ir.Function:
     outputs, arrays = fn.args[: len(body.outputs)], fn.args[len(body.outputs) : pointers]
     env: dict[Any, Any] = {name: m.wrap(x) for name, x in zip(body.scalars, fn.args[pointers + 1 :])}
     with loop(b, fn.args[pointers], name="cell") as i:
-        here = env | {name: m.wrap(b.load(b.gep(row, [i]))) for name, row in zip(body.arrays, arrays)}
+        place = b.mul(i, integer(body.stride)) if body.stride > 1 else i
+        here = env | {name: m.wrap(b.load(b.gep(row, [place]))) for name, row in zip(body.arrays, arrays)}
         values = evaluate(body.outputs, here, m)
         for value, row in zip(values, outputs):
-            b.store(value.value, b.gep(row, [i]))
+            b.store(value.value, b.gep(row, [place]))
     b.ret_void()
     return fn

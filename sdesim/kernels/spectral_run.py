@@ -18,7 +18,8 @@ from sdesim.expressions import Expr
 from sdesim.kernels.spectral_noise import noise_kernel
 from sdesim.kernels.spectral_pointwise import Body, body, kernel
 from sdesim.kernels.spectral_trace import Move, Pass, Program
-from sdesim.methods.modal import ArrayStep, ModalModel
+from sdesim.methods.modal import ModalModel
+from sdesim.methods.modal_array import ArrayStep
 from sdesim.methods.vector import ZERO, Vector
 from sdesim.streams import field_normals
 
@@ -48,13 +49,15 @@ class Reference:
     def step(self, t: float, h: float, number: int) -> None:
         """Advance by one step from t to t + h."""
         with np.errstate(all="ignore"):
-            end = self.method(self.m, np.float64(t), Vector(self.u), np.float64(h), self._noise(number))
-        self.u = [np.array(np.broadcast_to(new, old.shape)) for new, old in zip(end, self.u, strict=True)]
+            u = Vector(self.m.parted(i, modes) for i, modes in enumerate(self.u))
+            end = self.method(self.m, np.float64(t), u, np.float64(h), self._noise(number))
+        self.u = [np.array(np.broadcast_to(self.m.joined(new), old.shape))
+                  for new, old in zip(end, self.u, strict=True)]
 
     def _noise(self, number: int) -> Vector:
         shape = self.form.model.grid.shape
-        return Vector(ZERO if q is None else self.form.transforms[i].forward(
-            field_normals(self.seed, self.members, number, i, shape)) for i, q in enumerate(self.form.noise))
+        return Vector(ZERO if q is None else self.m.parted(i, self.form.transforms[i].forward(
+            field_normals(self.seed, self.members, number, i, shape))) for i, q in enumerate(self.form.noise))
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class Fused:
                                          {**self.form.modal, **self.form.physical}.items()}
         self.arrays |= {f"@u{i}": np.ascontiguousarray(modes) for i, modes in enumerate(u)}
         self.spare: dict[str, Array] = {}
+        tags = {str(self.form.tag(i)) for i in range(len(u)) if self.form.is_paired(i)}
+        self.paired = {name for name in self.form.modal if name.startswith("%") and name.split(".")[1] in tags}
         self.h = float("nan")
         self._run(program.source, 0.0, 0.0)
 
@@ -104,40 +109,47 @@ class Fused:
         self.h = h
         count = 1 if self.shared else self.count
         for name, value in self.program.coefficients.items():
-            read = next(name for name in body({name: value}, self._scalars).arrays)
-            self.arrays[name] = np.empty((count, *self.arrays[read].shape[1:]))
+            read = body({name: value}, self._scalars).arrays[0]
+            self.arrays[name] = np.zeros((count, *self.arrays[read].shape[1:]))
+            if read in self.paired:
+                self.paired.add(name)
         self._pass(self.program.coefficients, 0.0, h, count)
 
     def _run(self, steps: tuple[Pass | Move, ...], t: float, h: float) -> None:
         for step in steps:
             if isinstance(step, Pass):
-                for name in step.outputs:
-                    self.arrays[name] = self._buffer(name, self._shape(step, name))
+                for name, value in step.outputs.items():
+                    array = _base(name)
+                    self.arrays[array] = self._buffer(array, self._shape(step.space, value))
                 self._pass(step.outputs, t, h, self.count)
             else:
                 transform = self.form.transforms[step.state]
                 move = transform.inverse if step.direction == "inverse" else transform.forward
                 self.arrays[step.target] = self._contiguous(move(self.arrays[step.source]))
 
-    def _shape(self, step: Pass, name: str) -> tuple[int, ...]:
-        if step.space == "physical":
+    def _shape(self, space: str, value: Expr) -> tuple[int, ...]:
+        if space == "physical":
             return self.form.model.grid.shape
-        reads = body({name: step.outputs[name]}, self._scalars).arrays
-        return self.arrays[next(iter(reads))].shape[1:]
+        return self.arrays[_base(body({"": value}, self._scalars).arrays[0])].shape[1:]
 
     def _pass(self, outputs: Mapping[str, Expr], t: float, h: float, count: int) -> None:
-        """One kernel for each shape of output (states may differ in their transforms)."""
-        shapes: dict[tuple[int, ...], dict[str, Expr]] = {}
+        """One kernel for each shape and stride of output (states may differ in their transforms)."""
+        groups: dict[tuple[Any, ...], dict[str, Expr]] = {}
         for name, value in outputs.items():
-            shapes.setdefault(self.arrays[name].shape, {})[name] = value
-        for group in shapes.values():
-            code = body(group, self._scalars)
+            stride = 2 if name != _base(name) or name in self.paired else 1
+            groups.setdefault((self.arrays[_base(name)].shape, stride), {})[name] = value
+        for (_, stride), group in groups.items():
+            code = body(group, self._scalars, stride)
             known = {**self.numbers, "t": np.float64(t), "@h": np.float64(h)}
             scalars = np.empty((len(code.scalars), count))
             for k, name in enumerate(code.scalars):
                 scalars[k] = known[name]
-            out, inputs = ([self.arrays[name] for name in names] for names in (group, code.arrays))
+            out, inputs = ([self._view(name, stride) for name in names] for names in (group, code.arrays))
             self.kernels.passes(code)(out, inputs, scalars)
+
+    def _view(self, name: str, stride: int) -> Array:
+        """The array of this name; every second number of it, from the second on for imaginary parts, at stride 2."""
+        return self.arrays[_base(name)][..., int(name.endswith(".im")) :: stride]
 
     @property
     def _scalars(self) -> tuple[str, ...]:
@@ -151,3 +163,7 @@ class Fused:
     def _contiguous(self, array: Array) -> Array:
         return np.ascontiguousarray(array, dtype=np.float64)
 
+
+def _base(name: str) -> str:
+    """The array's name without the ending that picks real or imaginary parts."""
+    return name.removesuffix(".re").removesuffix(".im")

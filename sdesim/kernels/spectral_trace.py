@@ -7,19 +7,24 @@ step: each is *hoisted*, computed once for a step h, into an array of its own.
 
 Names: "@u0", "@u1", … the modes of the states at the start of a step, "@w0", … those of the noise, "@n0", … results of
 N, "@b0", … values kept between passes, "@s0", … the static source, "@c0", … hoisted arrays, "@next0", … the end of the
-step, "@f0" and "@r0", … fields into and out of N, "@h" the step. No name of a model begins with @ or %.
+step, "@f0" and "@r0", … fields into and out of N, "@h" the step. No name of a model begins with @ or %. An ending
+".re" or ".im" means the real or imaginary parts of interleaved modes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from sdesim.calculus import free_symbols, rebuild, substitute, walk
 from sdesim.expressions import Expr, as_node, is_zero, symbol
-from sdesim.methods.modal import PHI, SQRT, ModalModel
+from sdesim.methods.modal import ModalModel, wavenumber_name
+from sdesim.methods.phi import COMPLEX_PHI, PHI, SQRT, Pair
 from sdesim.methods.vector import ZERO, Vector, is_structural_zero
+
+Place: TypeAlias = tuple[int, str | None]
+"""A piece of N: (state, None) its reaction, (state, axis) its flux along an axis."""
 
 
 @dataclass(frozen=True)
@@ -60,64 +65,102 @@ class Program:
 
 
 class GraphStep:
-    """A modal model on graph nodes: the counterpart of `sdesim.methods.modal.ArrayStep`."""
+    """A modal model on graph nodes: the counterpart of `sdesim.methods.modal_array.ArrayStep`."""
 
     def __init__(self, form: ModalModel) -> None:
         self.form = form
-        self.linear = Vector(form.linear)
+        self.linear = Vector(self._eigenvalue(i) for i in range(len(form.linear)))
         self.root = Vector(ZERO if q is None else q for q in form.noise)
         self.steps: list[Pass | Move] = []
         self.static: list[Pass | Move] = []
         self.fields = self.results = self.kept = 0
 
     def exp(self, z: Vector) -> Vector:
-        return _each(PHI[0], z)
+        return self.phi(0, z)
 
     def phi(self, order: int, z: Vector) -> Vector:
-        return _each(PHI[order], z)
+        return Vector(_phi(order, value) for value in z)
 
     def sqrt(self, z: Vector) -> Vector:
-        return _each(SQRT, z)
+        return Vector(value if is_structural_zero(value) else substitute(SQRT, {"z": as_node(value)}) for value in z)
+
+    def doubled(self, z: Vector) -> Vector:
+        """z + z̄, a real vector."""
+        return Vector((value.re if isinstance(value, Pair) else value) * 2.0 for value in z)
 
     @property
     def source(self) -> Vector:
-        terms = {i: term for i, term in enumerate(self.form.nonlinear) if not is_zero(term)}
-        if terms and not self.static:
-            self.static.append(Pass("physical", {f"@r{i}": term for i, term in terms.items()}))
-            self.static += [Move("forward", f"@r{i}", f"@s{i}", i) for i in terms]
-        return Vector(symbol(f"@s{i}") if i in terms else ZERO for i in range(len(self.form.nonlinear)))
+        """Modes of the static source; its passes go into `static`, to be run once."""
+        pieces = {place: f"@s{i}" for i, place in enumerate(self.form.terms)}
+        self.static = self._evaluation({place: (name, f"@q{name[2:]}") for place, name in pieces.items()}, {})
+        return self._gathered(pieces)
 
     def nonlinear(self, t: Any, u: Vector) -> Vector:
-        form, names = self.form, dict(enumerate(self.form.model.state))
-        terms = {i: term for i, term in enumerate(form.nonlinear) if not is_zero(term)}
-        if not terms:
-            return Vector(ZERO for _ in names)
-        modes, fields = self._keep({i: u[i] for i in form.needed}), {}
-        for i in form.needed:
-            fields[names[i]] = symbol(f"@f{self.fields}")
-            self.steps.append(Move("inverse", modes[i], f"@f{self.fields}", i))
+        """Modes of N(t, u): inverse transforms, one pass over physical space, forward transforms."""
+        form = self.form
+        if not form.terms:
+            return Vector(ZERO for _ in form.linear)
+        wanted = {name: u[i] if axis is None else Pair(ZERO, self._wavenumber(i, axis)) * u[i]
+                  for name, (i, axis) in form.needed.items()}
+        here: dict[str, Expr] = {"t": as_node(t)}
+        for name, modes in self._keep(wanted).items():
+            here[name] = symbol(f"@f{self.fields}")
+            self.steps.append(Move("inverse", modes, f"@f{self.fields}", form.needed[name][0]))
             self.fields += 1
-        first = self.results
-        self.results += len(terms)
-        here = {**fields, "t": as_node(t)}
-        labels = {i: first + k for k, i in enumerate(terms)}
-        self.steps.append(Pass("physical", {f"@r{labels[i]}": substitute(term, here) for i, term in terms.items()}))
-        self.steps += [Move("forward", f"@r{k}", f"@n{k}", i) for i, k in labels.items()]
-        return Vector(symbol(f"@n{labels[i]}") if i in labels else ZERO for i in names)
+        names = {}
+        for place in form.terms:
+            names[place] = (f"@n{self.results}", f"@r{self.results}")
+            self.results += 1
+        self.steps += self._evaluation(names, here)
+        return self._gathered({place: modes for place, (modes, _) in names.items()})
 
-    def _keep(self, values: Mapping[int, Expr]) -> dict[int, str]:
-        """Names under which modal values are in memory; those that are not yet get a pass."""
-        names, outputs = {}, {}
-        for i, value in values.items():
-            if value.op == "symbol":
-                names[i] = str(value.value)
+    def parted(self, i: int, name: str) -> Any:
+        """Modes of state i by the name of their array, as the method sees them."""
+        return Pair(symbol(f"{name}.re"), symbol(f"{name}.im")) if self.form.is_paired(i) else symbol(name)
+
+    def _evaluation(self, names: Mapping[Place, tuple[str, str]], here: Mapping[str, Expr]) -> list[Pass | Move]:
+        """One pass over physical space for all pieces of N, by the names of their modes and fields."""
+        if not names:
+            return []
+        values = {fields: substitute(self.form.terms[place], here) for place, (_, fields) in names.items()}
+        return [Pass("physical", values),
+                *(Move("forward", fields, modes, place[0]) for place, (modes, fields) in names.items())]
+
+    def _gathered(self, names: Mapping[Place, str]) -> Vector:
+        """The sum of the pieces of N, −i k times those that are fluxes."""
+        total = Vector([ZERO] * len(self.form.linear))
+        for (i, axis), name in names.items():
+            modes = self.parted(i, name)
+            if axis is not None:
+                modes = -(Pair(ZERO, self._wavenumber(i, axis)) * modes)
+            total = total + Vector(modes if j == i else ZERO for j in range(len(total)))
+        return total
+
+    def _keep(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """Names of the arrays in which modal values are; those that are in none yet get a pass."""
+        names: dict[str, str] = {}
+        outputs: dict[str, Expr] = {}
+        for label, value in values.items():
+            parts = parts_of(value)
+            known = {str(node.value)[: -len(end)] if end else str(node.value) for end, node in parts.items()
+                     if node.op == "symbol" and str(node.value).endswith(end)}
+            if len(known) == 1 and all(node.op == "symbol" for node in parts.values()):
+                names[label] = known.pop()
                 continue
-            names[i] = f"@b{self.kept}"
-            outputs[names[i]] = value
+            names[label] = f"@b{self.kept}"
+            outputs |= {names[label] + end: node for end, node in parts.items()}
             self.kept += 1
         if outputs:
             self.steps.append(Pass("modal", outputs))
         return names
+
+    def _eigenvalue(self, i: int) -> Any:
+        spin = self.form.spin[i]
+        real = self.form.linear[i]
+        return Pair(real, ZERO if is_zero(spin) else spin) if self.form.is_paired(i) else real
+
+    def _wavenumber(self, i: int, axis: str) -> Expr:
+        return symbol(wavenumber_name(axis, self.form.tag(i)))
 
 
 def trace(step: Callable[..., Any], form: ModalModel) -> Program:
@@ -125,10 +168,11 @@ def trace(step: Callable[..., Any], form: ModalModel) -> Program:
     m = GraphStep(form)
     states = range(len(form.linear))
     noisy = tuple(i for i in states if form.noise[i] is not None)
-    u = Vector(symbol(f"@u{i}") for i in states)
-    w = Vector(symbol(f"@w{i}") if i in noisy else ZERO for i in states)
+    u = Vector(m.parted(i, f"@u{i}") for i in states)
+    w = Vector(m.parted(i, f"@w{i}") if i in noisy else ZERO for i in states)
     end = step(m, symbol("t"), u, symbol("@h"), w)
-    m.steps.append(Pass("modal", {f"@next{i}": as_node(value) for i, value in enumerate(end)}))
+    m.steps.append(Pass("modal", {f"@next{i}{part}": node for i, value in enumerate(end)
+                                  for part, node in parts_of(value).items()}))
     still = frozenset(form.modal) | frozenset(form.model.parameters) | {"@h"}
     hoisted: dict[Expr, str] = {}
     steps = tuple(Pass(p.space, {name: _hoist(value, still, frozenset(form.modal), hoisted)
@@ -181,8 +225,20 @@ def _replace(node: Expr, stored: Mapping[Expr, Expr]) -> Expr:
     return done[node]
 
 
-def _each(template: Expr, z: Vector) -> Vector:
-    return Vector(ZERO if is_structural_zero(value) else substitute(template, {"z": as_node(value)}) for value in z)
+def _phi(order: int, z: Any) -> Any:
+    if not isinstance(z, Pair):
+        return substitute(PHI[order], {"z": as_node(z)})
+    if is_structural_zero(z.im):
+        return Pair(substitute(PHI[order], {"z": as_node(z.re)}))
+    parts = {"re z": as_node(z.re), "im z": as_node(z.im)}
+    return Pair(substitute(COMPLEX_PHI[order].re, parts), substitute(COMPLEX_PHI[order].im, parts))
+
+
+def parts_of(value: Any) -> dict[str, Expr]:
+    """The real values of which one consists, by the endings of their names: ".re" and ".im", or "" where it is real."""
+    if isinstance(value, Pair):
+        return {".re": as_node(value.re), ".im": as_node(value.im)}
+    return {"": as_node(value)}
 
 
 def symbols_of(outputs: Mapping[str, Expr]) -> tuple[str, ...]:

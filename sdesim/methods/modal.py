@@ -2,10 +2,11 @@
 
 With û the modes of u (`sdesim.spectral`), a PDE with constant diffusivity is
 
-    dûᵢ/dt = λᵢ(k) ûᵢ + N̂ᵢ(t, u) + qᵢ(k) ξ̂ᵢ,        λᵢ(k) = −Σ D_ab k_a k_b (+ the reaction's slope, if it is linear)
+    dûᵢ/dt = λᵢ(k) ûᵢ + N̂ᵢ(t, u) + qᵢ(k) ξ̂ᵢ,        λᵢ(k) = −Σ D_ab k_a k_b − i Σ v_a k_a (+ a linear reaction's slope)
 
-where N is evaluated in physical space, ξ̂ is the transform of independent normals in the cells, and q is the noise
-amplitude over √|cell|, times √S(k) for noise with a correlation in space.
+where N = R − ∇·(v u) (the part of it that is not in λ) is evaluated in physical space, its derivatives as i k û; ξ̂ is
+the transform of independent normals in the cells, and q is the noise amplitude over √|cell|, times √S(k) for noise
+with a correlation in space. Where a model has transport or derivatives, the modes of periodic states are `Pair`s.
 
 Names in the graphs: "%…" arrays over modal space, computed before the first step; the states in physical space, the
 coordinates, coefficient fields, parameters and the time t by their own names.
@@ -16,36 +17,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import factorial, sqrt
-from typing import Any
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdesim.arithmetic import NUMPY
-from sdesim.calculus import evaluate, free_symbols
-from sdesim.expressions import Expr, const, function, is_zero, symbol, where
+from sdesim.calculus import free_symbols
+from sdesim.expressions import Expr, const, is_zero, symbol
 from sdesim.fields import ColouredNoise, spectral_density
-from sdesim.methods.vector import ZERO, Vector, is_structural_zero
 from sdesim.models.pde import PDE
 from sdesim.spectral import Transform, transform_for
 
-_Z = symbol("z")
-_TERMS = 18  # 1/19! < 2⁻⁵⁶: the remainder of the series for |z| < 1
-
-
-def _phi(order: int) -> Expr:
-    """φ₀ = eᶻ, φₙ = (φₙ₋₁ − 1/(n−1)!)/z = Σ zʲ/(j+n)!: the series where the quotient would cancel."""
-    if order == 0:
-        return function("exp", _Z)
-    series: Expr = const(1.0 / factorial(order + _TERMS - 1))
-    for j in range(_TERMS - 2, -1, -1):
-        series = series * _Z + 1.0 / factorial(order + j)
-    return where(abs(_Z) < 1.0, series, (_phi(order - 1) - 1.0 / factorial(order - 1)) / _Z)
-
-
-PHI: tuple[Expr, ...] = tuple(_phi(order) for order in range(4))
-SQRT: Expr = function("sqrt", _Z)
+_CURE = "choose a finite-volume method (rkl2, ssprk3, …)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,18 +38,24 @@ class ModalModel:
     Attributes:
         model: the PDE.
         transforms: one for each state.
-        linear: λ of each state, of "%…" arrays over modal space and parameters.
-        nonlinear: N of each state in physical space; of the static source alone where `linear` holds the reaction.
-        noise: q of each state without its √S(k)/√|cell|: an expression of parameters; None without noise.
-        modal: "%…" arrays over modal space, one row of them for each state.
+        linear: Re λ of each state, of "%…" arrays over modal space and parameters.
+        spin: Im λ of each state, alike.
+        nonlinear: R of each state in physical space; of the static source alone where `linear` holds the reaction.
+        fluxes: v·u by axis for each state in physical space, where the velocity is not in `spin`.
+        noise: q of each state, of "%…" arrays and parameters; None without noise.
+        modal: "%…" arrays over modal space, interleaved like the modes.
+        paired: whether modes of periodic states are taken as complex pairs.
     """
 
     model: PDE
     transforms: tuple[Transform, ...]
     linear: tuple[Expr, ...]
+    spin: tuple[Expr, ...]
     nonlinear: tuple[Expr, ...]
+    fluxes: tuple[Mapping[str, Expr], ...]
     noise: tuple[Expr | None, ...]
     modal: Mapping[str, NDArray[np.float64]]
+    paired: bool
 
     @cached_property
     def physical(self) -> dict[str, NDArray[np.float64]]:
@@ -75,11 +64,34 @@ class ModalModel:
         mesh = {name: np.ascontiguousarray(np.broadcast_to(x, grid.shape)) for name, x in grid.mesh.items()}
         return {**mesh, **self.model.fields}
 
-    @property
-    def needed(self) -> tuple[int, ...]:
-        """Numbers of the states that some N reads."""
-        used = free_symbols(*self.nonlinear)
-        return tuple(i for i, name in enumerate(self.model.state) if name in used)
+    @cached_property
+    def needed(self) -> dict[str, tuple[int, str | None]]:
+        """What N reads in physical space: by its name the state's number, and the axis of a derivative."""
+        used = free_symbols(*self.nonlinear, *(flux for row in self.fluxes for flux in row.values()))
+        names = {name: (i, None) for i, name in enumerate(self.model.state)}
+        slopes = {f"dd{axis}({name})": (i, axis) for i, name in enumerate(self.model.state)
+                  for axis in self.model.grid.axes}
+        return {name: where for name, where in {**names, **slopes}.items() if name in used}
+
+    @cached_property
+    def terms(self) -> dict[tuple[int, str | None], Expr]:
+        """The pieces of N in physical space: (state, None) its reaction, (state, axis) its flux along an axis."""
+        pieces: dict[tuple[int, str | None], Expr] = {
+            (i, None): term for i, term in enumerate(self.nonlinear) if not is_zero(term)}
+        return pieces | {(i, axis): flux for i, row in enumerate(self.fluxes) for axis, flux in row.items()}
+
+    def is_paired(self, state: int) -> bool:
+        """Whether the modes of one state are complex pairs."""
+        return self.paired and self.transforms[state].is_complex
+
+    def tag(self, state: int) -> int:
+        """Number of a state's transform among the distinct ones."""
+        return list(dict.fromkeys(self.transforms)).index(self.transforms[state])
+
+
+def wavenumber_name(axis: str, tag: int) -> str:
+    """Name of the array of signed wavenumbers along an axis."""
+    return f"%{axis}.{tag}"
 
 
 def split(model: PDE, *, linear_reaction: bool, scheme: str = "continuous") -> ModalModel:
@@ -87,48 +99,59 @@ def split(model: PDE, *, linear_reaction: bool, scheme: str = "continuous") -> M
 
     Args:
         model: the PDE.
-        linear_reaction: the reaction is affine with constant slopes: its slope goes into λ, its source stays.
-            Otherwise the whole reaction is N.
+        linear_reaction: the reaction is affine with constant slopes: its slope goes into λ, its source stays, and
+            velocities must be constant. Otherwise the whole reaction and every other velocity are N.
         scheme: eigenvalues of the Laplacian, see `Transform.laplacian`.
 
     Raises:
-        ValueError: coefficients that are not constant, transport, cross-diffusion, an edge that no transform fits,
-            a reaction that is not affine (with `linear_reaction`), noise whose amplitude is not constant.
+        ValueError: a diffusivity that is not constant, cross-diffusion, an edge that no transform fits, transport or
+            derivatives along an axis that is not periodic, a reaction that is not affine or a velocity that is not
+            constant (with `linear_reaction`), noise whose amplitude is not constant.
     """
-    _refuse(model)
     transforms = tuple(transform_for(model.grid, model.boundary[name]) for name in model.state)
+    _refuse(model, transforms)
     distinct = list(dict.fromkeys(transforms))
     arrays: dict[str, NDArray[np.float64]] = {}
-    linear, nonlinear, noise = [], [], []
+    rows = []
     for i, name in enumerate(model.state):
         tag = distinct.index(transforms[i])
         decay = _decay(model, name, transforms[i], scheme, tag, arrays)
+        spin, flux = _transport(model, name, transforms[i], tag, arrays, constant=linear_reaction)
         reaction = model.reaction.get(name, const(0.0))
         if linear_reaction:
             reaction, slope = _affine(model, name)
             decay = decay + slope
-        linear.append(decay)
-        nonlinear.append(reaction)
-        noise.append(_noise(model, name, transforms[i], i, arrays))
-    return ModalModel(model, transforms, tuple(linear), tuple(nonlinear), tuple(noise), arrays)
+        rows.append((decay, spin, reaction, flux, _noise(model, name, transforms[i], i, tag, arrays)))
+    for name, axis in _derivatives(model):
+        i = model.state.index(name)
+        _signed(transforms[i], axis, distinct.index(transforms[i]), arrays)
+    linear, spins, nonlinear, fluxes, noise = (tuple(column) for column in zip(*rows, strict=True))
+    paired = bool(model.velocity) or bool(_derivatives(model))
+    return ModalModel(model, transforms, linear, spins, nonlinear, fluxes, noise, arrays, paired)
 
 
-def _refuse(model: PDE) -> None:
-    cure = "choose a finite-volume method (rkl2, ssprk3, …)"
+def _derivatives(model: PDE) -> list[tuple[str, str]]:
+    """(state, axis) of every first derivative in the reaction and the velocity."""
+    used = model.uses("reaction") | model.uses("velocity")
+    return [(name, axis) for name in model.state for axis in model.grid.axes if f"dd{axis}({name})" in used]
+
+
+def _refuse(model: PDE, transforms: tuple[Transform, ...]) -> None:
     variable = sorted(model.uses("diffusivity") - frozenset(model.parameters))
     if variable:
         raise ValueError(f"a spectral method needs a constant diffusivity; this one depends on {', '.join(variable)}: "
-                         f"{cure}")
-    if model.velocity:
-        raise ValueError(f"a spectral method here knows no transport; this model has a velocity: {cure}")
+                         f"{_CURE}")
     for name, row in model.diffusivity.items():
         others = [source for source in row if source != name]
         if others:
             raise ValueError(f"a spectral method here knows no cross-diffusion; {name} is driven by ∇{others[0]}: "
-                             f"{cure}")
-    derivatives = sorted(name for name in model.uses("reaction") if name.startswith("dd") and "(" in name)
-    if derivatives:
-        raise ValueError(f"a spectral method here knows no derivatives in the reaction; got {derivatives[0]}: {cure}")
+                             f"{_CURE}")
+    transport = [(name, axis) for name, row in model.velocity.items() for axis in row]
+    for what, pairs in (("transport", transport), ("derivatives", _derivatives(model))):
+        for name, axis in pairs:
+            if transforms[model.state.index(name)].kinds[model.grid.axes.index(axis)] != "periodic":
+                raise ValueError(f"a spectral method takes {what} along periodic axes only; {axis} is not periodic "
+                                 f"for {name}: {_CURE}")
 
 
 def _decay(model: PDE, name: str, transform: Transform, scheme: str, tag: int,
@@ -146,26 +169,48 @@ def _decay(model: PDE, name: str, transform: Transform, scheme: str, tag: int,
     axes = tuple(reversed(model.grid.axes))
     decay = const(0.0)
     for a, first in enumerate(axes):
-        decay = decay + term[a][a] * _array(f"%k{first}{first}.{tag}", squares[first], arrays)
+        decay = decay + term[a][a] * _array(f"%{first}{first}.{tag}", squares[first], arrays)
         for b, second in enumerate(axes[:a]):
             both = term[a][b] + term[b][a]
             if not is_zero(both):
-                decay = decay + both * _array(f"%k{first}{second}.{tag}", _cross(transform, first, second), arrays)
+                decay = decay + both * _cross(transform, first, second, tag, arrays)
     return -decay
 
 
-def _cross(transform: Transform, first: str, second: str) -> NDArray[np.float64]:
-    """k_a·k_b of two periodic axes; zero on the highest even mode, whose sign is not determined."""
-    product = np.ones(transform.modal_shape)
+def _cross(transform: Transform, first: str, second: str, tag: int, arrays: dict[str, NDArray[np.float64]]) -> Expr:
+    """k_a·k_b of two periodic axes."""
     for name in (first, second):
-        position = transform.grid.axes.index(name)
-        if transform.kinds[position] != "periodic":
+        if transform.kinds[transform.grid.axes.index(name)] != "periodic":
             raise ValueError(f"a tensor that couples {first} and {second} needs both axes periodic; {name} is not: "
                              "align the axes with the tensor, or make the edges Periodic()")
-        k, cells = transform.wavenumbers[name], transform.grid.shape[position]
-        highest = np.pi * cells / transform.grid.lengths[name]
-        product = product * np.where(np.isclose(np.abs(k), highest), 0.0, k)
-    return product
+    own: dict[str, NDArray[np.float64]] = {}
+    names = [str(_signed(transform, name, tag, own).value) for name in (first, second)]
+    return _array(f"%{first}{second}.{tag}", own[names[0]] * own[names[1]], arrays)
+
+
+def _signed(transform: Transform, axis: str, tag: int, arrays: dict[str, NDArray[np.float64]]) -> Expr:
+    """k along a periodic axis, zero on the highest even mode, whose sign is not determined."""
+    k, cells = transform.wavenumbers[axis], transform.grid.axis(axis)[2]
+    highest = np.pi * cells / transform.grid.lengths[axis]
+    values = np.where(np.isclose(np.abs(k), highest), 0.0, k) if cells % 2 == 0 else k
+    return _array(wavenumber_name(axis, tag), values, arrays)
+
+
+def _transport(model: PDE, name: str, transform: Transform, tag: int, arrays: dict[str, NDArray[np.float64]], *,
+               constant: bool) -> tuple[Expr, dict[str, Expr]]:
+    """Im λ = −Σ v_a k_a of the constant velocities, and the fluxes v·u of the others."""
+    spin, flux = const(0.0), {}
+    for axis, v in model.velocity.get(name, {}).items():
+        k = _signed(transform, axis, tag, arrays)
+        others = sorted(free_symbols(v) - frozenset(model.parameters))
+        if not others:
+            spin = spin - v * k
+        elif constant:
+            raise ValueError(f"the exact propagator needs a constant velocity; this one depends on "
+                             f"{', '.join(others)}: choose etdrk4")
+        else:
+            flux[axis] = v * symbol(name)
+    return spin, flux
 
 
 def _affine(model: PDE, name: str) -> tuple[Expr, Expr]:
@@ -183,7 +228,8 @@ def _affine(model: PDE, name: str) -> tuple[Expr, Expr]:
     return source, slope
 
 
-def _noise(model: PDE, name: str, transform: Transform, i: int, arrays: dict[str, NDArray[np.float64]]) -> Expr | None:
+def _noise(model: PDE, name: str, transform: Transform, i: int, tag: int,
+           arrays: dict[str, NDArray[np.float64]]) -> Expr | None:
     term = model.noise.get(name)
     if term is None or is_zero(term.amplitude):
         return None
@@ -195,65 +241,10 @@ def _noise(model: PDE, name: str, transform: Transform, i: int, arrays: dict[str
     per_cell = 1.0 / sqrt(model.grid.cell_volume)
     if isinstance(term, ColouredNoise):
         density = spectral_density(transform, term.length, term.smoothness)
-        return amplitude * _array(f"%root.{i}", np.sqrt(density) * per_cell, arrays)
+        return amplitude * _array(f"%root{i}.{tag}", np.sqrt(density) * per_cell, arrays)
     return amplitude * per_cell
 
 
 def _array(name: str, values: NDArray[np.float64], arrays: dict[str, NDArray[np.float64]]) -> Expr:
     arrays.setdefault(name, values)
     return symbol(name)
-
-
-class ArrayStep:
-    """A modal model on NumPy arrays (members, *modes): the reference on which a method runs as it is written.
-
-    Args:
-        form: the modal model.
-        parameters: numbers, or arrays (members, 1, …) that broadcast against fields.
-    """
-
-    def __init__(self, form: ModalModel, parameters: Mapping[str, Any]) -> None:
-        self.form, self.parameters = form, dict(parameters)
-        known: dict[Any, Any] = {**self.parameters, **form.modal}
-        self.linear = Vector(_values(form.linear, known))
-        self.root = Vector(ZERO if q is None else _values([q], known)[0] for q in form.noise)
-
-    def exp(self, z: Vector) -> Vector:
-        return self._each(PHI[0], z)
-
-    def phi(self, order: int, z: Vector) -> Vector:
-        return self._each(PHI[order], z)
-
-    def sqrt(self, z: Vector) -> Vector:
-        return self._each(SQRT, z)
-
-    @property
-    def source(self) -> Vector:
-        """Modes of the static source."""
-        return self._transformed({**self.parameters, **self.form.physical})
-
-    def nonlinear(self, t: Any, u: Vector) -> Vector:
-        """Modes of N(t, u), u given by its modes."""
-        form = self.form
-        known: dict[Any, Any] = {**self.parameters, **form.physical, "t": t}
-        for i in form.needed:
-            known[form.model.state[i]] = form.transforms[i].inverse(u[i])
-        return self._transformed(known)
-
-    def _transformed(self, known: dict[Any, Any]) -> Vector:
-        form = self.form
-        terms = [i for i, term in enumerate(form.nonlinear) if not is_zero(term)]
-        values = _values([form.nonlinear[i] for i in terms], known)
-        modes: list[Any] = [ZERO] * len(form.nonlinear)
-        for i, value in zip(terms, values, strict=True):
-            full = np.broadcast_shapes(np.shape(value), (1, *form.model.grid.shape))
-            modes[i] = form.transforms[i].forward(np.broadcast_to(value, full))
-        return Vector(modes)
-
-    def _each(self, template: Expr, z: Vector) -> Vector:
-        return Vector(ZERO if is_structural_zero(value) else _values([template], {"z": value})[0] for value in z)
-
-
-def _values(nodes: Any, known: Mapping[Any, Any]) -> list[Any]:
-    with np.errstate(all="ignore"):
-        return evaluate(nodes, known, NUMPY)

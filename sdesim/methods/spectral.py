@@ -2,12 +2,13 @@
 
 A method is a pure function (m, t, u, h, w) → the modes after a step h. `u` is a `Vector` of states; `m.linear` holds
 their eigenvalues λ, `m.nonlinear(t, u)` the modes of N, `m.source` those of a source that does not change, `m.root`
-the noise amplitudes q, and `w` the modes ξ̂ of independent standard normals in the cells. With z = λh,
+the noise amplitudes q, `m.doubled(z)` z + z̄, and `w` the modes ξ̂ of independent standard normals in the cells. With
+z = λh,
 
     φ₀ = eᶻ,   φ₁ = (eᶻ − 1)/z,   φ₂ = (φ₁ − 1)/z,   φ₃ = (φ₂ − ½)/z.
 
 A mode driven by additive noise is an Ornstein–Uhlenbeck process: after h its variance has grown by
-q² ∫₀ʰ e^{2λs} ds = q² h φ₁(2z), which the methods below draw exactly.
+q² ∫₀ʰ |e^{λs}|² ds = q² h φ₁(z + z̄), which the methods below draw exactly. (A turning mode stays isotropic.)
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from sdesim.methods.method import Method
 
 
 def exact(m: Any, t: Any, u: Any, h: Any, w: Any) -> Any:
-    """Variation of constants, exact for any h: û ← eᶻ û + h φ₁(z) ŝ + q √(h φ₁(2z)) ξ̂."""
+    """Variation of constants, exact for any h: û ← eᶻ û + h φ₁(z) ŝ + q √(h φ₁(z + z̄)) ξ̂."""
     z = m.linear * h
-    return m.exp(z) * u + m.phi(1, z) * h * m.source + m.sqrt(m.phi(1, z * 2.0) * h) * m.root * w
+    return m.exp(z) * u + m.phi(1, z) * h * m.source + w * (m.root * m.sqrt(m.phi(1, m.doubled(z)) * h))
 
 
 def exponential_euler(m: Any, t: Any, u: Any, h: Any, w: Any) -> Any:
     """Accelerated exponential Euler (Jentzen & Kloeden 2009, eq. 5): N is held over the step, the rest is exact."""
     z = m.linear * h
-    return m.exp(z) * u + m.phi(1, z) * h * m.nonlinear(t, u) + m.sqrt(m.phi(1, z * 2.0) * h) * m.root * w
+    return m.exp(z) * u + m.phi(1, z) * h * m.nonlinear(t, u) + w * (m.root * m.sqrt(m.phi(1, m.doubled(z)) * h))
 
 
 def etdrk4(m: Any, t: Any, u: Any, h: Any, w: Any) -> Any:

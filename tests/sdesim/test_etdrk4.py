@@ -11,7 +11,7 @@ from sdesim.fields import WhiteNoise
 from sdesim.grids import Grid
 from sdesim.integrate_field import integrate
 from sdesim.methods import find
-from sdesim.methods.modal import PHI
+from sdesim.methods.phi import COMPLEX_PHI, PHI
 from sdesim.models.pde import PDE
 
 LINE = Grid(x=(0.0, 1.0, 32))
@@ -47,6 +47,14 @@ def test_phi_functions(order):
     assert values[9] == 1 / math.factorial(order)
 
 
+@pytest.mark.parametrize("order", [0, 1, 2, 3])
+def test_complex_phi_functions(order):
+    points = np.array([-50 + 3j, -2 + 40j, 1j, 0.6 - 0.7j, -0.8 + 0.7j, 1e-6j, 0j, -1e-3 - 1e-4j, 2 + 3j])
+    with np.errstate(all="ignore"):
+        re, im = evaluate([COMPLEX_PHI[order].re, COMPLEX_PHI[order].im], {"re z": points.real, "im z": points.imag})
+    np.testing.assert_allclose(re + 1j * im, [reference_phi(order, z) for z in points], rtol=2e-13)
+
+
 @pytest.mark.parametrize("name, model, start", [
     ("Allen–Cahn, no flux", PDE(LINE, diffusivity=0.05, reaction="4*(u - u**3)"), [0.5 + 0.4 * WAVE]),
     ("Gray–Scott-like, periodic", PDE(LINE, ("u", "v"), diffusivity={"u": 0.02, "v": 0.01}, boundary={"x": Periodic()},
@@ -54,6 +62,8 @@ def test_phi_functions(order):
      [0.8 + 0.1 * WAVE, 0.6 - 0.2 * WAVE]),
     ("driven in time, zero value", PDE(LINE, diffusivity=0.05, boundary={"x": Dirichlet(0)},
                                        reaction="sin(6*t)*sin(pi*x) - 3*u**3"), [HALF_WAVE]),
+    ("Burgers in a wind", PDE(LINE, diffusivity=0.05, velocity={"x": "1 + u/2"}, boundary={"x": Periodic()}),
+     [0.5 * WAVE]),
 ])
 def test_etdrk4_has_order_four(name, model, start):
     """Errors against a run of 16 times the steps, at five step sizes: the slope of the last four."""
@@ -71,6 +81,29 @@ def test_exponential_euler_has_order_one():
     best = solve(model, start, 1.0, 1.0 / 256)
     errors = [np.max(np.abs(solve(model, start, 1.0, 1.0 / n, "exponential_euler") - best)) for n in (64, 128, 256)]
     np.testing.assert_allclose(np.diff(np.log2(errors)), -1.0, atol=0.1)
+
+
+def test_burgers_and_kpz_by_cole_and_hopf():
+    """φ_t = Dφ_xx carries both: u = −2Dφ_x/φ solves u_t = Du_xx − (u²/2)_x, and g = 2D ln φ solves g_t = Dg_xx + g_x²/2."""
+    D, k, x = 0.05, 2 * np.pi, LINE.coordinates["x"]
+    a = lambda t: 0.6 * np.exp(-D * k**2 * t)
+    phi = lambda t: 1 + a(t) * np.cos(k * x)
+    u = lambda t: 2 * D * k * a(t) * np.sin(k * x) / phi(t)
+    burgers = PDE(LINE, diffusivity=D, velocity={"x": "u/2"}, boundary={"x": Periodic()})
+    np.testing.assert_allclose(solve(burgers, [u(0.0)], 0.5, 0.01)[0, 0], u(0.5), atol=1e-8)
+    kpz = PDE(LINE, diffusivity=D, reaction="ddx(u)**2/2", boundary={"x": Periodic()})
+    np.testing.assert_allclose(solve(kpz, [2 * D * np.log(phi(0.0))], 0.5, 0.01)[0, 0], 2 * D * np.log(phi(0.5)), atol=1e-8)
+
+
+def test_a_field_of_velocity_keeps_mass():
+    """∂c/∂t = DΔc − ∇·(v(x, y) c): the integral stays to round-off."""
+    grid = Grid(x=(0, 1, 24), y=(0, 1, 20))
+    model = PDE(grid, diffusivity=0.01, velocity={"x": "sin(2*pi*y)", "y": "cos(2*pi*x)*(1 + x*(1 - x))"},
+                boundary={"x": Periodic(), "y": Periodic()})
+    start = 1 + 0.3 * np.cos(2 * np.pi * grid.mesh["x"]) * np.sin(2 * np.pi * grid.mesh["y"])
+    end = solve(model, [start], 1.0, 0.02)
+    assert np.sum(end) == pytest.approx(np.sum(start), rel=1e-13)
+    assert np.max(np.abs(end - start)) > 0.05
 
 
 def test_fisher_wave():

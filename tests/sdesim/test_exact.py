@@ -60,6 +60,34 @@ def test_tensor():
         np.testing.assert_allclose(final(model, wave, 0.05)[0], np.exp(-0.05 * k @ D @ k) * wave, atol=1e-13)
 
 
+@pytest.mark.parametrize("cells", [16, 17])
+def test_transport(cells):
+    """A wave decays and moves: e^{−D k²t} cos k·(x − vt); a steady source leaves a plume, D u″ − v u′ + s = 0."""
+    grid = Grid(x=(0.0, 1.0, cells), y=(0.0, 2.0, 12))
+    loop = {"x": Periodic(), "y": Periodic()}
+    model = PDE(grid, diffusivity=0.02, velocity={"x": "v", "y": -0.4}, boundary=loop, parameters={"v": 0.7})
+    x, y, k, v = grid.mesh["x"], grid.mesh["y"], 2 * np.pi * np.array([2, 0.5]), np.array([0.7, -0.4])
+    wave = lambda t: np.exp(-0.02 * k @ k * t) * np.cos(k[0] * (x - v[0] * t) + k[1] * (y - v[1] * t))
+    np.testing.assert_allclose(final(model, wave(0.0), 3.0)[0], wave(3.0), atol=1e-13)
+    plume = PDE(grid, diffusivity=0.1, velocity={"x": "v"}, boundary=loop, reaction="cos(2*pi*x)", parameters={"v": 0.7})
+    q = 2 * np.pi
+    steady = (0.1 * q**2 * np.cos(q * x) + 0.7 * q * np.sin(q * x)) / ((0.1 * q**2) ** 2 + (0.7 * q) ** 2) + 0 * y
+    np.testing.assert_allclose(final(plume, 0.0, 40.0)[0], steady, atol=1e-13)
+    np.testing.assert_allclose(final(plume, 0.0, 40.0, dt=0.1)[0], steady, atol=1e-12)
+
+
+def test_transport_does_not_change_the_law_of_white_noise():
+    """Var = Σ σ²(1 − e^{−2Dk²t})/(2Dk²)/(nΔx), whatever carries it; and a wind turns the noise that went in before."""
+    members, grid = 3000, Grid(x=(0.0, 1.0, 12))
+    runs = [final(PDE(grid, diffusivity=0.05, velocity={"x": v}, boundary={"x": Periodic()}, noise=WhiteNoise(0.5)),
+                  0.0, 0.8, dt=0.4, members=members, seed=6) for v in (0.0, 0.9)]
+    k2 = (2 * np.pi * np.fft.fftfreq(12, 1 / 12)) ** 2
+    law = 0.25 * np.sum(np.where(k2 > 0, -np.expm1(-2 * 0.05 * k2 * 0.8) / (2 * 0.05 * np.maximum(k2, 1e-9)), 0.8))
+    for u in runs:
+        np.testing.assert_allclose(np.var(u, axis=0), law, rtol=6 * math.sqrt(2 / members))
+    assert np.std(runs[0] - runs[1]) > 0.1 * np.std(runs[0])
+
+
 def test_one_step_is_as_good_as_many():
     grid = Grid(x=(0.0, 1.0, 24), y=(0.0, 1.0, 10))
     model = PDE(grid, diffusivity=0.2, reaction="sin(3*x)*y - 0.7*u", boundary={"y": Dirichlet(0)})
@@ -181,6 +209,9 @@ LINE = Grid(x=(0, 1, 8))
     (PDE(LINE, diffusivity=1.0, reaction="u**2"), "not affine"),
     (PDE(LINE, diffusivity=1.0, reaction="x*u"), "constant b; got b = x"),
     (PDE(LINE, diffusivity=1.0, reaction="sin(t)"), "free of t"),
+    (PDE(LINE, diffusivity=1.0, velocity={"x": 1.0}), "periodic axes only; x is not"),
+    (PDE(LINE, diffusivity=1.0, velocity={"x": "u"}, boundary={"x": Periodic()}), "constant velocity.* depends on u"),
+    (PDE(LINE, diffusivity=1.0, reaction="ddx(u)", boundary={"x": Periodic()}), "not affine"),
     (PDE(LINE, diffusivity=1.0, boundary={"x": Robin(1, 1)}), "choose a finite-volume method"),
     (PDE(LINE, diffusivity=1.0, noise=WhiteNoise("u")), "constant amplitude"),
     (PDE(LINE, ("u", "v"), diffusivity=1.0, reaction={"u": "v"}), "depends on v: choose etdrk4"),

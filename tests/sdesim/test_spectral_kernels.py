@@ -45,6 +45,17 @@ CASES = {
         {"u0": np.linspace(1, 2, M)}),
     "a source array": ("exact", PDE(PLANE, diffusivity="h", reaction=np.linspace(0, 1, 204).reshape(12, 17),
                                     parameters={"h": 0.1}), None, {}),
+    "carried and noisy, member-wise v": ("exact", PDE(
+        PLANE, diffusivity="k", velocity={"x": "v", "y": -0.5}, reaction="sin(2*pi*x) - 0.5*u", noise=WhiteNoise(0.3),
+        boundary=LOOP, parameters={"k": 0.01, "v": 1.0}), None, {"v": np.linspace(-1, 2, M)}),
+    "carried between walls": ("exact_fv", PDE(PLANE, diffusivity=[[0.1, 0], [0, 0.3]], velocity={"x": 2.0}, boundary={
+        "x": Periodic(), "y": (Dirichlet(0), Neumann())}, noise=ColouredNoise(0.3, 0.2)), 0.02, {}),
+    "Burgers and a tracer": ("etdrk4", PDE(
+        PLANE, ("u", "c"), diffusivity={"u": 0.05, "c": 0.02}, velocity={"u": {"x": "u/2"}, "c": {"x": "u", "y": "b*x"}},
+        boundary=LOOP, reaction={"c": "-c"}, parameters={"b": 1.0}), 0.02, {"b": np.linspace(0, 1, M)}),
+    "KPZ with noise, mixed spaces": ("exponential_euler", PDE(
+        PLANE, ("u", "v"), diffusivity=0.05, reaction={"u": "0.1*(ddx(u)**2 + ddy(u)**2)", "v": "u - v**3"},
+        boundary={"u": LOOP}, noise={"u": WhiteNoise(0.01)}), 0.02, {}),
     "nonlinear with noise": ("exponential_euler", PDE(PLANE, diffusivity=0.1, reaction="u - u**3 + sin(t)*x",
                                                       boundary=LOOP, noise=WhiteNoise(0.1)), 0.02, {}),
 }
