@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sdesim.boundaries import Dirichlet, Neumann, Periodic, Robin
-from sdesim.fields import ColouredNoise, WhiteNoise, spectral_density, variance
+from sdesim.fields import ColouredNoise, WhiteNoise, restrict, spectral_density, variance, white_noise
 from sdesim.grids import Grid
 from sdesim.integrate_field import integrate
 from sdesim.methods import find
@@ -171,6 +171,16 @@ def test_noise_without_diffusion():
     model = PDE(Grid(x=(0.0, 1.0, 10)), diffusivity=0.0, noise=WhiteNoise(0.5))
     u = final(model, 0.0, 3.0, dt=0.5, members=2000)
     assert np.mean(u**2) == pytest.approx(0.25 * 3.0 * 10, rel=6 * math.sqrt(2 / u.size))
+
+
+def test_the_noise_of_a_run_is_the_brownian_sheet():
+    """Without diffusion a run sums the sheet's steps; its cell means are those of the sheet seen from the coarse grid."""
+    fine, coarse = Grid(x=(0.0, 1.0, 24)), Grid(x=(0.0, 1.0, 12))
+    u = final(PDE(fine, diffusivity=0.0, noise=WhiteNoise(0.5)), 0.0, 0.5, dt=0.25, members=3, seed=8)
+    sheet = sum(0.5 * math.sqrt(0.25) * white_noise(fine, 8, range(3), step) for step in range(2))
+    np.testing.assert_allclose(u, sheet, rtol=1e-12, atol=1e-12)
+    seen = sum(0.5 * math.sqrt(0.25) * white_noise(coarse, 8, range(3), step, refine=2) for step in range(2))
+    np.testing.assert_allclose(restrict(u, 2, 1), seen, rtol=1e-12, atol=1e-12)
 
 
 def test_coloured_noise_does_not_depend_on_the_mesh():
