@@ -8,7 +8,7 @@ branches, so that a compiler vectorises them.
 Reductions and polynomials follow fdlibm (Sun Microsystems, 1993: e_exp.c, e_log.c, k_sin.c, k_cos.c) and Cody & Waite
 (1980): with k = round(x·log₂e), exp x = 2ᵏ·exp(x − k·ln 2), ln 2 held in two parts of which the first times k is
 exact. Errors: at most 2 ulp for exp, log, power, sin and cos (|x| ≤ 10⁵ for sin and cos; beyond, an absolute error of
-|x|·2⁻⁵²), 3 ulp for tan, tanh, sinh and cosh.
+|x|·2⁻⁵², and NaN from 10¹⁵ on, where no digit would be right), 3 ulp for tan, tanh, sinh and cosh.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ MAGIC = 6755399441055744.0  # 1.5·2⁵²: adding it rounds to an integer, held 
 MAGIC_BITS = 0x4338000000000000
 _ONE_BITS = 0x3FF0000000000000
 _SQRT_HALF_BITS = 0x3FE6A09E00000000
-_SIGN = 0x8000000000000000
+SIGN = 0x8000000000000000
 _MANTISSA = 0x000FFFFFFFFFFFFF
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 _HALF_PI = (1.57079632673412561417e00, 6.07710050630396597660e-11, 2.02226624879595063154e-21)
@@ -215,7 +215,8 @@ def _sin_shifted(m: Machine, x: Value, quarter: int) -> Value:
     r = ((x - k * m.f64(_HALF_PI[0])) - k * m.f64(_HALF_PI[1])) - k * m.f64(_HALF_PI[2])
     z = r * r
     y = m.select((n & m.u64(1)) != m.u64(0), cos_core(m, z), sin_core(m, r, z))
-    return m.real(m.bits(y) ^ ((n & m.u64(2)) << m.u64(62)))
+    y = m.real(m.bits(y) ^ ((n & m.u64(2)) << m.u64(62)))
+    return m.select(m.abs(x) < m.f64(1e15), y, m.f64(math.nan))
 
 
 def sin(m: Machine, x: Value) -> Value:
@@ -243,7 +244,7 @@ def tanh(m: Machine, x: Value) -> Value:
 
 def with_sign(m: Machine, magnitude: Value, x: Value) -> Value:
     """A non-negative magnitude given the sign of x."""
-    return m.real(m.bits(magnitude) | (m.bits(x) & m.u64(_SIGN)))
+    return m.real(m.bits(magnitude) | (m.bits(x) & m.u64(SIGN)))
 
 
 def sinh(m: Machine, x: Value) -> Value:

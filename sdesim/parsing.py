@@ -29,6 +29,7 @@ from sdesim.expressions import (
     symbolic_equality,
     where,
 )
+from sdesim.sympy_input import from_sympy
 from sdesim.wellformed import MAX_DEPTH, MAX_LENGTH, MAX_NODES, objection
 
 if TYPE_CHECKING:
@@ -224,7 +225,10 @@ def _read(value: Any, names: Collection[str] | None, what: str, derivatives: Col
         return parse(value, names=names, what=what, derivatives=derivatives)
     sympy_module = sys.modules.get("sympy")
     if sympy_module is not None and isinstance(value, sympy_module.Basic):
-        return parse(_sympy_text(value, sympy_module, what), names=names, what=what, derivatives=derivatives)
+        try:
+            return from_sympy(value)
+        except (ValueError, TypeError) as error:
+            raise EquationError(f"{what}: {error}") from None
     if callable(value) and not isinstance(value, Expr):
         value = _traced(value, names, what)
     try:
@@ -259,39 +263,3 @@ def _traced(fn: Callable[..., Any], names: Collection[str] | None, what: str) ->
             return fn(*by_place, **by_name)
     except Exception as error:  # whatever a user's function raises on symbols
         raise EquationError(f"{what}: the function cannot be traced: {error}") from error
-
-
-def _sympy_text(node: Any, sympy: Any, what: str) -> str:
-    """A SymPy tree as text of this grammar (walked, never printed and evaluated)."""
-    if isinstance(node, (sympy.Symbol,)):
-        return str(node.name)
-    if isinstance(node, sympy.Rational):
-        return f"({node.p}/{node.q})" if node.q != 1 else f"({node.p})"
-    if isinstance(node, (sympy.Float, sympy.NumberSymbol)):
-        return f"({float(node)!r})"
-    parts = [_sympy_text(a, sympy, what) for a in node.args]
-    joins = {sympy.Add: " + ", sympy.Mul: "*", sympy.And: " and ", sympy.Or: " or "}
-    for kind, sign in joins.items():
-        if isinstance(node, kind):
-            return "(" + sign.join(parts) + ")"
-    if isinstance(node, sympy.Pow):
-        return f"({parts[0]}**{parts[1]})"
-    if isinstance(node, sympy.core.relational.Relational):
-        return f"({parts[0]} {node.rel_op} {parts[1]})"
-    if isinstance(node, sympy.Piecewise):
-        return _piecewise_text(node, sympy, what)
-    name = type(node).__name__.lower()
-    if name in FUNCTION_NAMES:
-        return f"{name}({', '.join(parts)})"
-    raise EquationError(f"{what}: SymPy's {type(node).__name__} has no form here; write it with + - * / ** and "
-                        f"{', '.join(sorted(FUNCTION_NAMES))}")  # fmt: skip
-
-
-def _piecewise_text(node: Any, sympy: Any, what: str) -> str:
-    *cases, (last, otherwise) = node.args
-    if otherwise != sympy.true:
-        raise EquationError(f"{what}: a Piecewise needs a last case (value, True)")
-    text = _sympy_text(last, sympy, what)
-    for value, condition in reversed(cases):
-        text = f"where({_sympy_text(condition, sympy, what)}, {_sympy_text(value, sympy, what)}, {text})"
-    return text

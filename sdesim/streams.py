@@ -8,7 +8,8 @@ Counter-based generation (Philox 4×32-10; Salmon, Moraes, Dror & Shaw, SC'11, d
   fields      counter (member, step, pair, purpose | state ≪ 8): in a row of n cells, cell x < ⌈n/2⌉ takes the first
               normal of pair row·⌈n/2⌉ + x, and cell x + ⌈n/2⌉ the second
 
-Both normals of a Box–Muller pair (Box & Muller 1958) belong to one member. The functions that take a machine `m` are
+Both normals of a Box–Muller pair (Box & Muller 1958) belong to one member. `normal_quantile` is the inverse of the
+normal distribution function beside it, monotone, for points that are not random (Sobol'). The functions that take a machine `m` are
 written once for NumPy, LLVM and CUDA (see `sdesim.arithmetic`), so the generated kernels draw the same bits.
 """
 
@@ -89,6 +90,45 @@ def normal_pair(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> t
     return box_muller(m, *words(m, counter, key))
 
 
+# Wichura's PPND16: numerators and denominators, highest power first, of Φ⁻¹ near ½, in the tails, and far out
+_CENTRE = (
+    (2.5090809287301226727e3, 3.3430575583588128105e4, 6.7265770927008700853e4, 4.5921953931549871457e4,
+     1.3731693765509461125e4, 1.9715909503065514427e3, 1.3314166789178437745e2, 3.3871328727963666080e0),
+    (5.2264952788528545610e3, 2.8729085735721942674e4, 3.9307895800092710610e4, 2.1213794301586595867e4,
+     5.3941960214247511077e3, 6.8718700749205790830e2, 4.2313330701600911252e1, 1.0),
+)  # fmt: skip
+_NEAR = (
+    (7.74545014278341407640e-4, 2.27238449892691845833e-2, 2.41780725177450611770e-1, 1.27045825245236838258e0,
+     3.64784832476320460504e0, 5.76949722146069140550e0, 4.63033784615654529590e0, 1.42343711074968357734e0),
+    (1.05075007164441684324e-9, 5.47593808499534494600e-4, 1.51986665636164571966e-2, 1.48103976427480074590e-1,
+     6.89767334985100004550e-1, 1.67638483018380384940e0, 2.05319162663775882187e0, 1.0),
+)  # fmt: skip
+_FAR = (
+    (2.01033439929228813265e-7, 2.71155556874348757815e-5, 1.24266094738807843860e-3, 2.65321895265761230930e-2,
+     2.96560571828504891230e-1, 1.78482653991729133580e0, 5.46378491116411436990e0, 6.65790464350110377720e0),
+    (2.04426310338993978564e-15, 1.42151175831644588870e-7, 1.84631831751005468180e-5, 7.86869131145613259100e-4,
+     1.48753612908506148525e-2, 1.36929880922735805310e-1, 5.99832206555887937690e-1, 1.0),
+)  # fmt: skip
+
+
+def normal_quantile(m: Machine, u: Value) -> Value:
+    """Φ⁻¹(u) for a normal float u in (0, 1): AS241, PPND16 (Wichura, Appl. Stat. 37, 1988, doi:10.2307/2347330).
+
+    Rational functions of ¼·0.85² − (u − ½)² near the centre and of √(−ln min(u, 1 − u)) in the tails, without a branch.
+    """
+    q = u - m.f64(0.5)
+    r = m.f64(0.180625) - q * q
+    root = m.sqrt(-log_normal_range(m, m.select(q < m.f64(0.0), u, m.f64(1.0) - u)))
+    near, far = root - m.f64(1.6), root - m.f64(5.0)
+    inner, beyond = r >= m.f64(0.0), root > m.f64(5.0)
+    parts = []
+    for centre, tail, end in zip(_CENTRE, _NEAR, _FAR, strict=True):
+        outer = m.select(beyond, horner(m, far, end), horner(m, near, tail))
+        parts.append(m.select(inner, horner(m, r, centre), outer))
+    ratio = parts[0] / parts[1]
+    return m.select(inner, q * ratio, m.select(q < m.f64(0.0), -ratio, ratio))
+
+
 def unit(m: Machine, word: Value) -> Value:
     """A uniform number in (0, 1) from a 64-bit word: the midpoints of 2⁵² equal cells, symmetric about ½."""
     return (m.real((word >> m.u64(12)) | m.u64(_ONE)) - m.f64(1.0)) + m.f64(2.0**-53)
@@ -165,3 +205,17 @@ def uniforms(
     """
     first, _ = words(NUMPY, _counter(members, 0, index, purpose), seed_key(seed))
     return np.asarray(unit(NUMPY, first), np.float64)
+
+
+def inverse_normal(u: ArrayLike) -> NDArray[np.float64]:
+    """Standard normals from points of the open unit interval, monotone: what quasi-Monte Carlo needs.
+
+    Raises ValueError for a point outside (0, 1).
+
+    >>> inverse_normal([0.5, 0.975]).round(4).tolist()
+    [0.0, 1.96]
+    """
+    points = np.asarray(u, np.float64)
+    if not np.all((points >= np.finfo(np.float64).tiny) & (points < 1.0)):
+        raise ValueError(f"points strictly between 0 and 1 are wanted, got {points.min():g} to {points.max():g}")
+    return np.asarray(normal_quantile(NUMPY, points), np.float64)

@@ -52,8 +52,10 @@ def objection(node: Expr) -> str | None:
     """
     count, depth = _written(node)
     if count > MAX_NODES or depth > MAX_DEPTH:
-        return (f"{count} operations nested {depth} deep when written out; at most {MAX_NODES} and {MAX_DEPTH} can be "
-                "kept with the data: give the repeated parts states or parameters of their own, or split it up")  # fmt: skip
+        return (
+            f"{count} operations nested {depth} deep when written out; at most {MAX_NODES} and {MAX_DEPTH} can be kept "
+            "with the data: give the repeated parts states or parameters of their own, or split it up"
+        )
     if node.op in BOOLEAN:
         return f"the comparison {node!r} is used as a number; write where({node!r}, 1, 0)"
     culprit = _not_finite(node)
@@ -77,7 +79,7 @@ def check_name(name: object, kind: str, taken: tuple[str, ...] = TAKEN) -> None:
         why = f"it is a keyword of the grammar; write {name}_ for example"
     elif unicodedata.normalize("NFKC", name) != name:
         normal = unicodedata.normalize("NFKC", name)
-        why = f"equations are read in Unicode's normal form; write {normal!r} ({ascii(normal)}), not {ascii(name)}"
+        why = f"equations are read in Unicode's normal form; write {normal!r} ({normal!a}), not {name!a}"
     elif name in taken:
         why = f"that name is kept for the time, the Dataset and the functions of the grammar ({', '.join(taken)})"
     else:

@@ -207,7 +207,8 @@ class CMachine:
     def f64(self, value: float) -> CValue:
         value = float(value)
         if value - value == 0.0:
-            return self.wrap(f"({value.hex()})" if value < 0 else value.hex())
+            text = value.hex()
+            return self.wrap(f"({text})" if text.startswith("-") else text)
         pattern = struct.unpack("<Q", struct.pack("<d", value))[0]
         return self.wrap(f"as_double({pattern:#x}ull)")
 
