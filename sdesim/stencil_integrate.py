@@ -22,7 +22,7 @@ from sdesim.models.pde import PDE
 from sdesim.stencils import Stencil, discretise
 
 Array = NDArray[np.float64]
-_GROUP = 32
+_GROUP_VALUES = 1 << 21  # members times cells whose slopes are looked at together
 
 
 def stencil_run(
@@ -72,7 +72,7 @@ def stencil_run(
     chosen = _method(model, method)
     if backend not in ("kernel", "numpy"):
         raise ValueError(f'backend is "kernel" or "numpy"; got {backend!r}')
-    numbers = np.atleast_1d(np.asarray(members, np.int64))
+    numbers = _members(members)
     start = _initial(model, initial, len(numbers))
     clock = _times(times, dt)
     values = _parameters(model, parameters, len(numbers))
@@ -85,7 +85,7 @@ def stencil_run(
     status = np.zeros(len(numbers), np.int8)
     if len(clock) > 1:
         integrate = _kernel if backend == "kernel" else _reference
-        states[1:], status = integrate(stencil, chosen, values, plans, start, numbers, seed, threads)
+        status = integrate(stencil, chosen, values, plans, start, numbers, seed, threads, states[1:])
     return states, status, _notes(stencil, chosen, plans, bounds, dt)
 
 
@@ -98,6 +98,13 @@ def _method(model: PDE, name: str) -> FieldMethod:
         raise ValueError(f"the model has {model.noise_kind} noise, which {name} would leave out; "
                          f"use {' or '.join(able)}, or take the noise out of the model")
     return method
+
+
+def _members(members: ArrayLike) -> NDArray[np.int64]:
+    numbers = np.ascontiguousarray(np.atleast_1d(members), np.int64)
+    if numbers.ndim != 1 or not numbers.size or numbers.min() < 0 or numbers.max() >= 2**32:
+        raise ValueError(f"members are at least one number from 0 to 2³² − 1; got {members!r}")
+    return numbers
 
 
 def _initial(model: PDE, initial: ArrayLike, members: int) -> Array:
@@ -155,24 +162,22 @@ def _spectra(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, cl
                                                        for side in pair for node in side))
     looked = np.linspace(clock[0], clock[-1], 5).tolist() if timed else [float(clock[0])]
     result = []
-    for k in range(0, initial.shape[1], _GROUP):
-        own = {name: v[k : k + _GROUP] if np.ndim(v) else v for name, v in parameters.items()}
-        result += spectra(stencil, own, initial[:, k : k + _GROUP], looked)
+    group = max(1, _GROUP_VALUES // stencil.model.grid.size)
+    for k in range(0, initial.shape[1], group):
+        own = {name: v[k : k + group] if np.ndim(v) else v for name, v in parameters.items()}
+        result += spectra(stencil, own, initial[:, k : k + group], looked)
     return result
 
 
 def _kernel(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, Any], plans: list[list[Steps]],
-            initial: Array, members: NDArray[np.int64], seed: int, threads: int) -> tuple[Array, NDArray[np.int8]]:
+            initial: Array, members: NDArray[np.int64], seed: int, threads: int, out: Array) -> NDArray[np.int8]:
     from sdesim.kernels.field_run import Job, run
 
-    job = Job(stencil, parameters, plans, Programs(stencil, method), initial, members, seed)
-    return run(job, threads)
+    return run(Job(stencil, parameters, plans, Programs(stencil, method), initial, members, seed, out), threads)
 
 
 def _reference(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, Any], plans: list[list[Steps]],
-               initial: Array, members: NDArray[np.int64], seed: int, threads: int
-               ) -> tuple[Array, NDArray[np.int8]]:
-    out = np.empty((len(plans[0]), *initial.shape))
+               initial: Array, members: NDArray[np.int64], seed: int, threads: int, out: Array) -> NDArray[np.int8]:
     status = np.zeros(len(members), np.int8)
     for m, member in enumerate(members):
         own = {name: float(v[m]) if np.ndim(v) else v for name, v in parameters.items()}
@@ -181,7 +186,7 @@ def _reference(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, A
         out[:, :, m], fine = run_member(Reference(stencil, own, statics), method.step, initial[:, m], steps, seed,
                                         int(member))
         status[m] = not fine
-    return out, status
+    return status
 
 
 def _notes(stencil: Stencil, method: FieldMethod, plans: list[list[Steps]], bounds: list[Spectrum],

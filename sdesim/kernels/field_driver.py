@@ -67,9 +67,8 @@ def build(stencil: Stencil, names: Names, kernels: Sequence[Kernel], buffers: in
 
 
 @lru_cache(maxsize=32)
-def _machine_code(source: str) -> Any:
-    module = _Source(source)
-    return Compiled(module)
+def _machine_code(source: str) -> Compiled:
+    return Compiled(_Source(source))
 
 
 class _Source:
@@ -82,9 +81,14 @@ class _Source:
         return self.text
 
 
-def compile_run(module: ir.Module) -> Any:
-    """`run` as a callable on the address of its arguments; the same module is compiled once in a process."""
-    return _machine_code(str(module)).function("run", ctypes.c_void_p)
+def machine_code(module: ir.Module) -> Compiled:
+    """The module's machine code; the same module is compiled once in a process."""
+    return _machine_code(str(module))
+
+
+def entry(code: Compiled) -> Any:
+    """`run` as a callable on the address of its arguments, valid for as long as `code` is kept."""
+    return code.function("run", ctypes.c_void_p)
 
 
 class _Run:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdesim.kernels.field_driver import ARGUMENTS, build, compile_run, encode, numbers_in_order
+from sdesim.kernels.field_driver import ARGUMENTS, build, encode, entry, machine_code, numbers_in_order
 from sdesim.kernels.field_layout import Layout, aligned
 from sdesim.kernels.field_names import Names
 from sdesim.kernels.field_plan import Programs, Steps
@@ -20,13 +20,17 @@ from sdesim.streams import seed_key
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
-BLOCK = 64
-"""Most members of a task: bounds the memory of coefficient arrays that differ by member."""
+BLOCK, BLOCK_VALUES = 64, 1 << 23
+"""Most members of a task, and most numbers in coefficient arrays that differ by member."""
 
 
 @dataclass
 class Job:
-    """What every block of a run shares. `parameters` are numbers or arrays over all members."""
+    """What every block of a run shares.
+
+    `parameters` are numbers or arrays over all members; `out` receives the states after each interval, a contiguous
+    array (intervals, states, members, *space).
+    """
 
     stencil: Stencil
     parameters: Mapping[str, Any]
@@ -35,11 +39,12 @@ class Job:
     initial: Array
     members: Integers
     seed: int
+    out: Array
 
     def __post_init__(self) -> None:
         self.layout = Layout(self.stencil.model.grid.shape)
         self.names = Names.of(self.stencil, tuple(self.parameters))
-        count, intervals = len(self.members), len(self.plans[0])
+        count = len(self.members)
         self.which = np.array([[self.programs.number(s) for s in p] for p in self.plans], np.int64)
         self.counts = np.array([[s.count for s in p] for p in self.plans], np.int64)
         self.starts = np.array([s.start for s in self.plans[0]])
@@ -52,9 +57,9 @@ class Job:
         self.table = np.zeros((count, max(1, len(self.parameters))))
         for k, value in enumerate(self.parameters.values()):
             self.table[:, k] = value
-        self.out = np.empty((intervals, len(self.initial), count, *self.layout.shape))
         self.status = np.zeros(count, np.int64)
-        self.run = compile_run(build(self.stencil, self.names, kernels, self.buffers))
+        self.code = machine_code(build(self.stencil, self.names, kernels, self.buffers))
+        self.run = entry(self.code)
 
     def block(self, first: int, last: int) -> None:
         """Integrate members first … last − 1 (places, not numbers)."""
@@ -99,10 +104,11 @@ def _table(arrays: Sequence[Array], first: int) -> tuple[Integers, Integers]:
     return np.array([*starts, 0], np.int64), np.array([*strides, 0], np.int64)
 
 
-def run(job: Job, threads: int) -> tuple[Array, NDArray[np.int8]]:
-    """Integrate all members: the states after each interval (intervals, states, members, *space), and the status."""
+def run(job: Job, threads: int) -> NDArray[np.int8]:
+    """Integrate all members into `job.out`, and return their status."""
     count = len(job.members)
-    size = min(BLOCK, max(1, -(-count // max(1, threads))))
+    room = BLOCK_VALUES // (job.layout.cells * max(1, len(job.stencil.statics)))
+    size = max(1, min(BLOCK, room, -(-count // max(1, threads))))
     blocks = [(k, min(k + size, count)) for k in range(0, count, size)]
     if threads <= 1 or len(blocks) == 1:
         for first, last in blocks:
@@ -111,4 +117,4 @@ def run(job: Job, threads: int) -> tuple[Array, NDArray[np.int8]]:
         with ThreadPoolExecutor(threads) as pool:
             for future in [pool.submit(job.block, *block) for block in blocks]:
                 future.result()
-    return job.out, job.status.astype(np.int8)
+    return job.status.astype(np.int8)

@@ -119,8 +119,11 @@ def rk4_step(spectrum: Spectrum) -> float:
 
 
 def rkl2_step(spectrum: Spectrum) -> float:
-    """A step of 15 stages, at most a fifth of the reaction's own time and half of what transport allows."""
-    return min(119.0 / max(1.05 * spectrum.diffusion, _TINY), 0.2 / max(spectrum.reaction, _TINY),
+    """A step of 9 stages, at most a fifth of the reaction's own time and half of what transport allows.
+
+    On n cells along an axis its error in the slowest mode is then below that of the finite volumes from n ≈ 30.
+    """
+    return min(44.0 / max(1.05 * spectrum.diffusion, _TINY), 0.2 / max(spectrum.reaction, _TINY),
                0.5 * rkl2_limit(spectrum))
 
 

@@ -1,5 +1,6 @@
 """The generated field kernels equal the NumPy reference bit by bit: LLVM and CUDA C, in any cut of the members."""
 
+import math
 import shutil
 
 import numpy as np
@@ -134,7 +135,8 @@ def test_cuda_source_compiled_for_the_host_gives_the_same_bits():
     for turn, (case, stencil, programs, values, names, plan, u) in enumerate(jobs):
         arrays = Arrays(stencil, names, values, members, 0.0)
         cuda = run_group(host_launch(library, f"case{turn}_"), programs, arrays, plan, u, seed=3)
-        fused, _ = run(Job(stencil, values, [plan] * 3, programs, u, members, 3), threads=1)
+        fused = np.empty((2, *u.shape))
+        run(Job(stencil, values, [plan] * 3, programs, u, members, 3, fused), threads=1)
         assert np.array_equal(cuda.view(np.uint64), fused.view(np.uint64)), case
 
 
@@ -150,7 +152,8 @@ def test_cuda_kernels_on_a_device_give_the_same_bits():
     names = Names.of(stencil, tuple(values))
     arrays = Arrays(stencil, names, values, members, 0.0, cupy)
     device = run_group(device_launch(stencil, programs, names), programs, arrays, plan, initial(pde), 3, cupy)
-    fused, _ = run(Job(stencil, values, [plan] * 3, programs, initial(pde), members, 3), threads=1)
+    fused = np.empty((1, *initial(pde).shape))
+    run(Job(stencil, values, [plan] * 3, programs, initial(pde), members, 3, fused), threads=1)
     assert np.array_equal(device.view(np.uint64), fused.view(np.uint64))
 
 
@@ -232,3 +235,17 @@ def test_the_stability_limit_is_where_the_checkerboard_begins_to_grow():
     assert np.abs(end) == pytest.approx(1.0, abs=1e-10)
     with pytest.raises(ValueError, match="stability limit"):
         stencil_run(pde, "euler", u, None, [0.0, 200 * limit], 1.01 * limit, members=[0])
+
+
+def test_euler_with_central_transport_is_limited_by_the_drift():
+    # the modes of v u_x − D u_xx grow unless h ≤ 2D/v², however fine the grid (here Δ²/2D is ten times larger)
+    D, v = 0.01, 1.0
+    pde = PDE(Grid(x=(0.0, 1.0, 64)), diffusivity=D, velocity={"x": v}, boundary={"x": Periodic()})
+    u = np.sin(2 * np.pi * pde.grid.coordinates["x"])[None, None]
+    arguments = {"members": [0], "advection": "central"}
+    limit = 2 * D / v**2
+    coarse = PDE(Grid(x=(0.0, 1.0, 5)), diffusivity=D, velocity={"x": v}, boundary={"x": Periodic()})
+    with pytest.raises(ValueError, match=f"beyond the stability limit of euler.*{limit:g}"):
+        stencil_run(coarse, "euler", u[..., ::13], None, [0.0, 1.0], 1.05 * limit, **arguments)
+    states, _, _ = stencil_run(pde, "ssprk3", u, None, [0.0, 1.0], None, **arguments)
+    assert np.abs(states[-1, 0, 0] - math.exp(-4 * np.pi**2 * D) * u[0, 0]).max() < 0.01

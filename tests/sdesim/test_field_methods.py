@@ -176,3 +176,16 @@ def test_rkl2_needs_fewer_right_hand_sides_than_euler_at_equal_error():
     fast, few = error("rkl2", t / 16)
     assert fast < slow
     assert many > 3 * few  # the gain grows like √n
+
+
+@pytest.mark.parametrize("method, share", [("euler", 1.6), ("ssprk3", 1e-3), ("rk4", 1e-3), ("rkl2", 1.0)])
+def test_the_error_of_the_step_that_is_chosen_against_that_of_the_grid(method, share):
+    # no-flux cosine on 32 cells; Euler at half its limit, λh = 1 for the stiffest mode, has z/2 against z/3 in space
+    n, t = 32, 0.1
+    grid = Grid(x=(0.0, 1.0, n))
+    u = np.cos(np.pi * grid.coordinates["x"])
+    states, _, notes = stencil_run(PDE(grid, diffusivity=1.0), method, u[None, None], None, [0.0, t], members=[0])
+    discrete = math.exp(-4 * n * n * math.sin(np.pi / (2 * n)) ** 2 * t)
+    in_space = abs(discrete - math.exp(-np.pi**2 * t))
+    assert np.abs(states[-1, 0, 0] - discrete * u).max() < share * in_space
+    assert notes["dt_chosen"] != "given"
