@@ -8,9 +8,10 @@ Counter-based generation (Philox 4×32-10; Salmon, Moraes, Dror & Shaw, SC'11, d
   fields      counter (member, step, pair, purpose | state ≪ 8): in a row of n cells, cell x < ⌈n/2⌉ takes the first
               normal of pair row·⌈n/2⌉ + x, and cell x + ⌈n/2⌉ the second
 
-Both normals of a Box–Muller pair (Box & Muller 1958) belong to one member. `normal_quantile` is the inverse of the
-normal distribution function beside it, monotone, for points that are not random (Sobol'). The functions that take a machine `m` are
-written once for NumPy, LLVM and CUDA (see `sdesim.arithmetic`), so the generated kernels draw the same bits.
+Both normals of a Box–Muller pair (Box & Muller 1958) belong to one member. `normal_quantile`, the inverse of the
+normal distribution function, stands beside it for points that are not random (Sobol'), where being monotone matters.
+The functions that take a machine `m` are written once for NumPy, LLVM and CUDA (see `sdesim.arithmetic`), so the
+generated kernels draw the same bits.
 """
 
 from __future__ import annotations
