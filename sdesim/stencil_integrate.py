@@ -50,7 +50,8 @@ def stencil_run(
         dt: ceiling of the step; each save interval is cut into equal steps. None chooses one for each member.
         seed: key of the noise.
         members: the members' numbers, on which (with the seed) their noise depends.
-        backend: "kernel" (generated machine code) or "numpy" (the reference); they give the same bits.
+        backend: "kernel" (generated machine code), "cuda" (the same on a GPU, by CuPy) or "numpy" (the reference);
+            they give the same bits.
         threads: threads over which blocks of members are spread.
         advection: "central" or "upwind"; None takes central where the cell Péclet number is at most 2.
 
@@ -70,8 +71,8 @@ def stencil_run(
     ((3, 1, 1, 8), True)
     """
     chosen = _method(model, method)
-    if backend not in ("kernel", "numpy"):
-        raise ValueError(f'backend is "kernel" or "numpy"; got {backend!r}')
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend is one of {', '.join(_BACKENDS)}; got {backend!r}")
     numbers = _members(members)
     start = _initial(model, initial, len(numbers))
     clock = _times(times, dt)
@@ -84,8 +85,7 @@ def stencil_run(
     states[0] = start
     status = np.zeros(len(numbers), np.int8)
     if len(clock) > 1:
-        integrate = _kernel if backend == "kernel" else _reference
-        status = integrate(stencil, chosen, values, plans, start, numbers, seed, threads, states[1:])
+        status = _BACKENDS[backend](stencil, chosen, values, plans, start, numbers, seed, threads, states[1:])
     return states, status, _notes(stencil, chosen, plans, bounds, dt)
 
 
@@ -187,6 +187,21 @@ def _reference(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, A
                                         int(member))
         status[m] = not fine
     return status
+
+
+def _cuda(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, Any], plans: list[list[Steps]],
+          initial: Array, members: NDArray[np.int64], seed: int, threads: int, out: Array) -> NDArray[np.int8]:
+    from sdesim.kernels.field_device import device_launch, run_ensemble
+    from sdesim.kernels.field_names import Names
+
+    programs, names = Programs(stencil, method), Names.of(stencil, tuple(parameters))
+    for steps in {s for p in plans for s in p}:
+        programs.number(steps)
+    launch, xp = device_launch(stencil, programs, names)
+    return run_ensemble(launch, programs, names, dict(parameters), plans, initial, members, seed, out, xp)
+
+
+_BACKENDS = {"kernel": _kernel, "cuda": _cuda, "numpy": _reference}
 
 
 def _notes(stencil: Stencil, method: FieldMethod, plans: list[list[Steps]], bounds: list[Spectrum],

@@ -21,6 +21,7 @@ from sdesim.stencils import Stencil
 from sdesim.streams import seed_key
 
 Array = NDArray[np.float64]
+_MOST_MEMBERS = 4096
 Launch = Callable[[int, int, Sequence[Any]], None]
 """(kernel, members, arguments) → None."""
 
@@ -80,6 +81,28 @@ def run_group(launch: Launch, programs: Programs, arrays: Arrays, plan: Sequence
     return np.stack(saved)
 
 
+def run_ensemble(launch: Launch, programs: Programs, names: Names, parameters: dict[str, Any],
+                 plans: Sequence[Sequence[Steps]], initial: Array, members: NDArray[np.int64], seed: int, out: Array,
+                 xp: Any = np) -> NDArray[np.int8]:
+    """Integrate all members, those with equal plans together, into `out` (intervals, states, members, *space).
+
+    Returns the status; a member that is not finite at a save is NaN from there on.
+    """
+    groups: dict[tuple[Steps, ...], list[int]] = {}
+    for place, plan in enumerate(plans):
+        groups.setdefault(tuple(plan), []).append(place)
+    for plan, places in groups.items():
+        for first in range(0, len(places), _MOST_MEMBERS):
+            own = places[first : first + _MOST_MEMBERS]
+            values = {name: v[own] if np.ndim(v) else v for name, v in parameters.items()}
+            arrays = Arrays(programs.stencil, names, values, members[own], plan[0].start, xp)
+            out[:, :, own] = run_group(launch, programs, arrays, plan, initial[:, own], seed, xp)
+    finite = np.logical_and.accumulate(np.isfinite(out).all(axis=(1, *range(3, out.ndim))), axis=0)
+    np.moveaxis(out, 2, 1)[~finite] = np.nan
+    status: NDArray[np.int8] = (~finite[-1]).astype(np.int8)
+    return status
+
+
 def _renamed(schedule: Schedule, roles: list[int]) -> list[int]:
     rest = [k for k in range(len(roles)) if k not in schedule.final]
     return [roles[k] for k in (*schedule.final, *rest)]
@@ -106,12 +129,17 @@ def _as_c(value: Any) -> Any:
     return ctypes.c_uint64(int(value)) if isinstance(value, np.uint64) else ctypes.c_int64(int(value))
 
 
-def device_launch(stencil: Stencil, programs: Programs, names: Names, threads: int = 256) -> Launch:
-    """Launches on the current CUDA device, by CuPy; ImportError names the extra that brings it."""
+def device_launch(stencil: Stencil, programs: Programs, names: Names, threads: int = 256) -> tuple[Launch, Any]:
+    """Launches on the current CUDA device, and the array module (CuPy) that holds its arrays.
+
+    Raises ModuleNotFoundError with the install command if CuPy is missing.
+    """
     try:
         import cupy
-    except ImportError as error:
-        raise ImportError('device="cuda" needs CuPy: pip install "sdesim[cuda12x]" (or cuda13x)') from error
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'device="cuda" needs CuPy: pip install "sdesim[cuda12x]" or "sdesim[cuda13x]", by your CUDA version'
+        ) from error
     source = cuda_source(stencil, programs.kernels, names)
     module = cupy.RawModule(code=source, options=("--fmad=false", "--std=c++17"))
     functions = [module.get_function(f"field{k}") for k in range(len(programs.kernels))]
@@ -120,4 +148,4 @@ def device_launch(stencil: Stencil, programs: Programs, names: Names, threads: i
     def launch(kernel: int, members: int, arguments: Sequence[Any]) -> None:
         functions[kernel]((blocks, members), (threads,), tuple(arguments))
 
-    return launch
+    return launch, cupy

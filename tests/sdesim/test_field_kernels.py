@@ -11,7 +11,7 @@ from sdesim.fields import WhiteNoise
 from sdesim.grids import Grid
 from sdesim.kernels.cuda import PRELUDE, compile_for_host
 from sdesim.kernels.field_cuda import cuda_body, cuda_source, pair_function
-from sdesim.kernels.field_device import Arrays, host_launch, run_group
+from sdesim.kernels.field_device import Arrays, host_launch, run_ensemble, run_group
 from sdesim.kernels.field_names import Names
 from sdesim.kernels.field_plan import Programs, Steps
 from sdesim.kernels.field_run import Job, run
@@ -141,20 +141,32 @@ def test_cuda_source_compiled_for_the_host_gives_the_same_bits():
 
 
 @pytest.mark.gpu
-def test_cuda_kernels_on_a_device_give_the_same_bits():
-    cupy = pytest.importorskip("cupy")
-    from sdesim.kernels.field_device import device_launch
-
-    pde = model("Gray-Scott", 2, "along x")
-    stencil, values, members = discretise(pde), {**pde.parameters, **OVERRIDES}, np.array([4, 1, 7])
-    programs, plan = Programs(stencil, FIELD_METHODS["euler_maruyama"]), [Steps(0.0, 1e-3, 5, ())]
-    programs.number(plan[0])
-    names = Names.of(stencil, tuple(values))
-    arrays = Arrays(stencil, names, values, members, 0.0, cupy)
-    device = run_group(device_launch(stencil, programs, names), programs, arrays, plan, initial(pde), 3, cupy)
-    fused = np.empty((1, *initial(pde).shape))
-    run(Job(stencil, values, [plan] * 3, programs, initial(pde), members, 3, fused), threads=1)
+@pytest.mark.parametrize("name", ["Gray-Scott", "D(x, t)"])
+def test_cuda_kernels_on_a_device_give_the_same_bits(name):
+    pytest.importorskip("cupy")
+    pde = model(name, 2, "along x")
+    arguments = (pde, method_of(pde, 3), initial(pde), OVERRIDES, [0.0, 0.01, 0.03], None)
+    device, _, _ = stencil_run(*arguments, members=[4, 1, 7], seed=3, backend="cuda")
+    fused, _, _ = stencil_run(*arguments, members=[4, 1, 7], seed=3)
     assert np.array_equal(device.view(np.uint64), fused.view(np.uint64))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_the_launcher_groups_members_and_marks_those_that_blow_up():
+    pde = PDE(Grid(x=(0.0, 1.0, 9)), diffusivity="k", reaction="r*u**2", parameters={"k": 0.01, "r": 1.0})
+    values = {"k": np.array([0.01, 0.02, 0.01, 0.02]), "r": np.array([0.1, 0.1, 1.0, 0.2])}
+    u, members, stencil = np.ones((1, 4, 9)), np.arange(4), discretise(pde)
+    programs, names = Programs(stencil, FIELD_METHODS["rk4"]), Names.of(stencil, ("k", "r"))
+    plans = [[Steps(0.0, h, round(0.5 / h), ()), Steps(0.5, h, round(2.5 / h), ())] for h in (0.05, 0.025, 0.05, 0.05)]
+    for steps in {s for plan in plans for s in plan}:
+        programs.number(steps)
+    library = compile_for_host(cuda_source(stencil, programs.kernels, names))
+    out, fused = np.empty((2, 1, 4, 9)), np.empty((2, 1, 4, 9))
+    status = run_ensemble(host_launch(library), programs, names, values, plans, u, members, 0, out)
+    assert run(Job(stencil, values, plans, programs, u, members, 0, fused), threads=1).tolist() == [0, 0, 1, 0]
+    assert status.tolist() == [0, 0, 1, 0]
+    assert np.isnan(out[1, 0, 2]).all()
+    assert np.array_equal(out, fused, equal_nan=True)
 
 
 def test_the_source_names_every_kernel():
@@ -221,7 +233,7 @@ def test_input_that_is_wrong_is_refused_before_any_step():
     attempt("positive step", dt=-1.0)
     attempt("one value per member", parameters={"k": np.ones(3)})
     attempt("got kappa", parameters={"kappa": 1.0})
-    attempt('"kernel" or "numpy"', backend="gpu")
+    attempt("backend is one of kernel, cuda, numpy", backend="gpu")
     attempt("must not be negative", parameters={"k": -1.0})
     attempt(r"beyond the stability limit of euler.*0\.05.*rkl2", dt=0.06)
     attempt("not finite", model=PDE(GRIDS[1], diffusivity="1/u"))
@@ -238,7 +250,7 @@ def test_the_stability_limit_is_where_the_checkerboard_begins_to_grow():
 
 
 def test_euler_with_central_transport_is_limited_by_the_drift():
-    # the modes of v u_x − D u_xx grow unless h ≤ 2D/v², however fine the grid (here Δ²/2D is ten times larger)
+    # the modes of v u_x − D u_xx grow unless h ≤ 2D/v², however fine the grid (on the coarse one Δ²/2D is a hundred times larger)
     D, v = 0.01, 1.0
     pde = PDE(Grid(x=(0.0, 1.0, 64)), diffusivity=D, velocity={"x": v}, boundary={"x": Periodic()})
     u = np.sin(2 * np.pi * pde.grid.coordinates["x"])[None, None]
