@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdesim.calculus import evaluate
 from sdesim.methods.method import Method
 from sdesim.methods.modal import ModalModel, split
 from sdesim.models.pde import PDE
@@ -109,11 +110,12 @@ def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], para
 
         with np.errstate(all="ignore"):
             own = {name: value[cut] if np.ndim(value) else value for name, value in parameters.items()}
-            u = [transform.forward(initial[i, cut]) for i, transform in enumerate(form.transforms)]
+            lifts = lift_values(form, own)
+            u = [transform.forward(initial[i, cut] - lifts[i]) for i, transform in enumerate(form.transforms)]
             stepper = (Reference(method.step, form, u, own, seed, members[cut]) if program is None else
                        Fused(program, u, own, seed, members[cut]))
             states[0, :, cut] = initial[:, cut]
-            _advance(stepper, form, times, dt, states[:, :, cut])
+            _advance(stepper, form, times, dt, lifts, states[:, :, cut])
 
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         for _ in pool.map(run, cuts):
@@ -124,7 +126,7 @@ def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], para
 
 
 def _advance(stepper: Any, form: ModalModel, times: NDArray[np.float64], dt: float | None,
-             out: NDArray[np.float64]) -> None:
+             lifts: list[Any], out: NDArray[np.float64]) -> None:
     number, last = 0, 0.0
     for save, (start, end) in enumerate(zip(times[:-1], times[1:]), start=1):
         count = steps_between(start, end, dt)
@@ -135,7 +137,15 @@ def _advance(stepper: Any, form: ModalModel, times: NDArray[np.float64], dt: flo
             stepper.step(float(start) + k * h, h, number)
             number += 1
         for i, transform in enumerate(form.transforms):
-            out[save, i] = transform.inverse(stepper.u[i])
+            out[save, i] = transform.inverse(stepper.u[i]) + lifts[i]
+
+
+def lift_values(form: ModalModel, parameters: Mapping[str, Any]) -> list[Any]:
+    """ℓ of each state on the grid, for each member where its parameters vary; 0 where the edges hold no value."""
+    ones = (1,) * form.model.grid.dimension
+    known: dict[Any, Any] = {**form.model.grid.mesh, **{
+        name: np.reshape(value, (-1, *ones)) if np.ndim(value) else value for name, value in parameters.items()}}
+    return evaluate(form.lifts, known)
 
 
 def _parameters(model: PDE, given: Mapping[str, Any], members: int) -> dict[str, Any]:

@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sdesim.boundaries import Condition, Dirichlet, Neumann, Periodic, Robin, describe, robin
-from sdesim.expressions import is_zero
+from sdesim.boundaries import Condition, Dirichlet, Neumann, Periodic, Robin, describe
 from sdesim.grids import Grid
 
 if TYPE_CHECKING:
@@ -212,18 +211,17 @@ def kinds_of(model: PDE, state: str) -> tuple[Kind, ...]:
 
 
 def transform_for(grid: Grid, sides: Mapping[str, tuple[Condition, Condition]]) -> Transform:
-    """The transform whose eigenfunctions meet homogeneous conditions on both sides of every axis.
+    """The transform whose eigenfunctions meet the conditions on both sides of every axis, with zero for their values.
 
     Raises:
-        ValueError: a Robin condition, or a value or flux that is not zero.
+        ValueError: a Robin condition.
     """
     kinds: list[Kind] = []
     for axis in grid.axes:
         kind = kind_of(*sides[axis])
-        given = [side for side in sides[axis] if not isinstance(side, Periodic)]
-        wrong = [side for side in given if kind is None or not is_zero(robin(side)[2])]
-        if kind is None or wrong:
-            raise ValueError(f"a spectral method needs periodic, zero-value or no-flux edges; along {axis} it got "
-                             f"{' and '.join(describe(side) for side in wrong)}: choose a finite-volume method")
+        if kind is None:
+            given = " and ".join(describe(side) for side in sides[axis])
+            raise ValueError(f"a spectral method needs edges that are periodic, held at a value or at a flux; along "
+                             f"{axis} it got {given}: choose a finite-volume method (rkl2, ssprk3, …)")
         kinds.append(kind)
     return Transform(grid, tuple(kinds))

@@ -4,7 +4,7 @@ With û the modes of u (`sdesim.spectral`), a PDE with constant diffusivity is
 
     dûᵢ/dt = λᵢ(k) ûᵢ + N̂ᵢ(t, u) + qᵢ(k) ξ̂ᵢ,        λᵢ(k) = −Σ D_ab k_a k_b − i Σ v_a k_a (+ a linear reaction's slope)
 
-where N = R − ∇·(v u) (the part of it that is not in λ) is evaluated in physical space, its derivatives as i k û; ξ̂ is
+(of w = u − ℓ where edges are held at a value or flux, see `sdesim.methods.lift`), where N = R − ∇·(v u) (the part of it that is not in λ) is evaluated in physical space, its derivatives as i k û; ξ̂ is
 the transform of independent normals in the cells, and q is the noise amplitude over √|cell|, times √S(k) for noise
 with a correlation in space. Where a model has transport or derivatives, the modes of periodic states are `Pair`s.
 
@@ -22,9 +22,10 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from sdesim.calculus import free_symbols
+from sdesim.calculus import free_symbols, substitute
 from sdesim.expressions import Expr, const, is_zero, symbol
 from sdesim.fields import ColouredNoise, spectral_density
+from sdesim.methods.lift import lift
 from sdesim.models.pde import PDE
 from sdesim.spectral import Transform, transform_for
 
@@ -42,6 +43,7 @@ class ModalModel:
         spin: Im λ of each state, alike.
         nonlinear: R of each state in physical space; of the static source alone where `linear` holds the reaction.
         fluxes: v·u by axis for each state in physical space, where the velocity is not in `spin`.
+        lifts: ℓ of each state, to be taken from it before the transform and given back after.
         noise: q of each state, of "%…" arrays and parameters; None without noise.
         modal: "%…" arrays over modal space, interleaved like the modes.
         paired: whether modes of periodic states are taken as complex pairs.
@@ -53,6 +55,7 @@ class ModalModel:
     spin: tuple[Expr, ...]
     nonlinear: tuple[Expr, ...]
     fluxes: tuple[Mapping[str, Expr], ...]
+    lifts: tuple[Expr, ...]
     noise: tuple[Expr | None, ...]
     modal: Mapping[str, NDArray[np.float64]]
     paired: bool
@@ -113,21 +116,26 @@ def split(model: PDE, *, linear_reaction: bool, scheme: str = "continuous") -> M
     distinct = list(dict.fromkeys(transforms))
     arrays: dict[str, NDArray[np.float64]] = {}
     rows = []
+    lifted = {name: lift(model, name) for name in model.state}
+    raised = {name: symbol(name) + ell for name, (ell, _) in lifted.items() if not is_zero(ell)}
     for i, name in enumerate(model.state):
         tag = distinct.index(transforms[i])
         decay = _decay(model, name, transforms[i], scheme, tag, arrays)
         spin, flux = _transport(model, name, transforms[i], tag, arrays, constant=linear_reaction)
         reaction = model.reaction.get(name, const(0.0))
+        ell, bends = lifted[name]
         if linear_reaction:
             reaction, slope = _affine(model, name)
-            decay = decay + slope
-        rows.append((decay, spin, reaction, flux, _noise(model, name, transforms[i], i, tag, arrays)))
+            decay, reaction = decay + slope, reaction + slope * ell
+        reaction = substitute(reaction, raised) + _bending(model, name, bends)
+        flux = {axis: substitute(part, raised) for axis, part in flux.items()}
+        rows.append((decay, spin, reaction, flux, ell, _noise(model, name, transforms[i], i, tag, arrays)))
     for name, axis in _derivatives(model):
         i = model.state.index(name)
         _signed(transforms[i], axis, distinct.index(transforms[i]), arrays)
-    linear, spins, nonlinear, fluxes, noise = (tuple(column) for column in zip(*rows, strict=True))
+    linear, spins, nonlinear, fluxes, lifts, noise = (tuple(column) for column in zip(*rows, strict=True))
     paired = bool(model.velocity) or bool(_derivatives(model))
-    return ModalModel(model, transforms, linear, spins, nonlinear, fluxes, noise, arrays, paired)
+    return ModalModel(model, transforms, linear, spins, nonlinear, fluxes, lifts, noise, arrays, paired)
 
 
 def _derivatives(model: PDE) -> list[tuple[str, str]]:
@@ -175,6 +183,15 @@ def _decay(model: PDE, name: str, transform: Transform, scheme: str, tag: int,
             if not is_zero(both):
                 decay = decay + both * _cross(transform, first, second, tag, arrays)
     return -decay
+
+
+def _bending(model: PDE, name: str, bends: Mapping[str, Expr]) -> Expr:
+    """Σ D_aa ∂²ℓ/∂a² of one state."""
+    term, axes = model.diffusivity.get(name, {}).get(name, const(0.0)), tuple(reversed(model.grid.axes))
+    total = const(0.0)
+    for axis, bend in bends.items():
+        total = total + (term if isinstance(term, Expr) else term[axes.index(axis)][axes.index(axis)]) * bend
+    return total
 
 
 def _cross(transform: Transform, first: str, second: str, tag: int, arrays: dict[str, NDArray[np.float64]]) -> Expr:

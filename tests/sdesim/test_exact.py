@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import erfc
 
 from sdesim.boundaries import Dirichlet, Neumann, Periodic, Robin
 from sdesim.fields import ColouredNoise, WhiteNoise, restrict, spectral_density, variance, white_noise
@@ -111,6 +112,32 @@ def test_poisson():
     model = PDE(Grid(x=(0.0, 1.0, 32)), diffusivity=0.5, reaction="sin(pi*x)", boundary={"x": Dirichlet(0)})
     expected = np.sin(np.pi * model.grid.coordinates["x"]) / (0.5 * np.pi**2)
     np.testing.assert_allclose(final(model, 7.0, 50.0)[0], expected, rtol=1e-11)
+
+
+def test_edges_held_at_values():
+    """A wall at 1 on a long cold bar: erfc(x/2√(Dt)); in the end the straight line between two temperatures."""
+    grid = Grid(x=(0.0, 8.0, 400))
+    bar = PDE(grid, diffusivity=1.0, boundary={"x": (Dirichlet("T"), Dirichlet(0))}, parameters={"T": 0.0})
+    x = grid.coordinates["x"]
+    # what the sine sum misses of the jump at the wall falls as the square of the cell
+    np.testing.assert_allclose(final(bar, 0.0, 0.3, T=1.0)[0], erfc(x / (2 * math.sqrt(0.3))), atol=2 * 0.02**2)
+    np.testing.assert_allclose(final(bar, 0.0, 1e3, T=2.0)[0], 2.0 * (1 - x / 8.0), atol=1e-12)
+
+
+def test_unit_flux():
+    """Half-space with unit flux: the surface is at 2√(t/π), and the bar holds what has flowed in, to round-off."""
+    grid = Grid(x=(0.0, 8.0, 800))
+    u = final(PDE(grid, diffusivity=1.0, boundary={"x": (Neumann(1.0), Neumann())}), 0.0, 0.25)[0]
+    surface = u[0] + 0.005  # the first centre is half a cell from the wall, where the slope is −1
+    assert surface == pytest.approx(2 * math.sqrt(0.25 / math.pi), abs=2e-4)
+    assert np.sum(u) * 0.01 == pytest.approx(0.25, rel=1e-12)
+
+
+def test_etdrk4_between_held_edges():
+    """The reaction sees u, not u − ℓ: the steady state of u″ = u³ − 1 + … is u = 1 + x, made by its own source."""
+    grid = Grid(x=(0.0, 1.0, 64))
+    model = PDE(grid, diffusivity=0.1, reaction="(1 + x)**3 - u**3", boundary={"x": (Dirichlet(1), Neumann(1))})
+    np.testing.assert_allclose(final(model, 0.5, 20.0, "etdrk4", dt=0.05)[0], 1 + grid.coordinates["x"], atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", ["periodic", "neumann"])
@@ -223,6 +250,9 @@ LINE = Grid(x=(0, 1, 8))
     (PDE(LINE, diffusivity=1.0, velocity={"x": "u"}, boundary={"x": Periodic()}), "constant velocity.* depends on u"),
     (PDE(LINE, diffusivity=1.0, reaction="ddx(u)", boundary={"x": Periodic()}), "not affine"),
     (PDE(LINE, diffusivity=1.0, boundary={"x": Robin(1, 1)}), "choose a finite-volume method"),
+    (PDE(LINE, diffusivity=1.0, boundary={"x": Dirichlet("t")}), "edges that do not vary.*depends on t"),
+    (PDE(Grid(x=(0, 1, 8), y=(0, 1, 8)), diffusivity=1.0, boundary={"x": Dirichlet("y")}), "depends on y"),
+    (PDE(Grid(x=(0, 1, 8), y=(0, 1, 8)), diffusivity=1.0, boundary={"x": Neumann(1), "y": Dirichlet(0)}), "along y too"),
     (PDE(LINE, diffusivity=1.0, noise=WhiteNoise("u")), "constant amplitude"),
     (PDE(LINE, ("u", "v"), diffusivity=1.0, reaction={"u": "v"}), "depends on v: choose etdrk4"),
     (PDE(LINE, ("u", "v"), diffusivity={"u": {"v": 1.0}}), "cross-diffusion"),

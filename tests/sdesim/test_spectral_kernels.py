@@ -56,6 +56,10 @@ CASES = {
     "KPZ with noise, mixed spaces": ("exponential_euler", PDE(
         PLANE, ("u", "v"), diffusivity=0.05, reaction={"u": "0.1*(ddx(u)**2 + ddy(u)**2)", "v": "u - v**3"},
         boundary={"u": LOOP}, noise={"u": WhiteNoise(0.01)}), 0.02, {}),
+    "held at values": ("exact", PDE(PLANE, diffusivity=0.1, reaction="1 - u", boundary={
+        "x": (Dirichlet("T"), Neumann(1)), "y": Periodic()}, parameters={"T": 1.0}), None, {"T": np.linspace(0, 2, M)}),
+    "held, nonlinear": ("etdrk4", PDE(LINE, diffusivity=0.1, reaction="u - u**3", boundary={
+        "x": (Neumann("g"), Neumann(0.5))}, parameters={"g": 1.0}), 0.02, {"g": np.linspace(0, 2, M)}),
     "nonlinear with noise": ("exponential_euler", PDE(PLANE, diffusivity=0.1, reaction="u - u**3 + sin(t)*x",
                                                       boundary=LOOP, noise=WhiteNoise(0.1)), 0.02, {}),
 }

@@ -16,6 +16,9 @@ PLANE = Grid(x=(0.0, 1.0, 18), y=(0.0, 1.5, 14))
 SIDES = {
     "no flux": {}, "periodic": {"x": Periodic(), "y": Periodic()}, "zero value": {"x": Dirichlet(), "y": Dirichlet()},
     "mixed": {"x": (Dirichlet(), Neumann()), "y": (Neumann(), Dirichlet())}, "channel": {"x": Periodic()},
+    "held": {"x": (Dirichlet(1), Dirichlet(-0.5))}, "held and heated": {"x": (Dirichlet(1), Neumann(0.5))},
+    "heated and held": {"y": (Neumann(2), Dirichlet(1)), "x": Periodic()},
+    "heated all round": {"x": (Neumann(1), Neumann(0.3)), "y": (Neumann(-1), Neumann(2))},
 }
 
 
