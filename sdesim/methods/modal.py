@@ -4,9 +4,10 @@ With û the modes of u (`sdesim.spectral`), a PDE with constant diffusivity is
 
     dûᵢ/dt = λᵢ(k) ûᵢ + N̂ᵢ(t, u) + qᵢ(k) ξ̂ᵢ,        λᵢ(k) = −Σ D_ab k_a k_b − i Σ v_a k_a (+ a linear reaction's slope)
 
-(of w = u − ℓ where edges are held at a value or flux, see `sdesim.methods.lift`), where N = R − ∇·(v u) (the part of it that is not in λ) is evaluated in physical space, its derivatives as i k û; ξ̂ is
+where N = R − ∇·(v u) (the part of it that is not in λ) is evaluated in physical space, its derivatives as i k û; ξ̂ is
 the transform of independent normals in the cells, and q is the noise amplitude over √|cell|, times √S(k) for noise
-with a correlation in space. Where a model has transport or derivatives, the modes of periodic states are `Pair`s.
+with a correlation in space. Where a model has transport or derivatives, the modes of periodic states are `Pair`s. Where
+edges are held at a value or a flux, û are the modes of w = u − ℓ (`sdesim.methods.lift`).
 
 Names in the graphs: "%…" arrays over modal space, computed before the first step; the states in physical space, the
 coordinates, coefficient fields, parameters and the time t by their own names.
