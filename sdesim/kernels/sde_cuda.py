@@ -1,7 +1,7 @@
 """CUDA source of the fused SDE kernel: one thread per member, state and noise in registers, all steps in one launch.
 
 It is generated from the same trace as the LLVM kernel and computes the same bits. On a GPU it is built by CuPy's
-`RawModule` with `--fmad=false`; `host_entry` is the loop over threads for a build on the host.
+`RawModule` with `--fmad=false`; for a build on the host, `host_run_i` is the loop over threads.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def _pair_function() -> str:
     )
 
 
-def _step_function(tr: SDETrace) -> str:
-    """step(y, z, p, t, h, root): the traced method on one member's state, in place."""
+def _step_function(tr: SDETrace, index: int) -> str:
+    """step_<index>(y, z, p, t, h, root): the traced method on one member's state, in place."""
     m = CMachine()
     env: dict[str, CValue] = {f"y:{i}": m.wrap(f"y[{i}]") for i in range(tr.dimension)}
     env |= {f"z:{c}": m.wrap(f"z[{c}]") for c in range(tr.channels)}
@@ -45,33 +45,36 @@ def _step_function(tr: SDETrace) -> str:
     held = [f"const double next{i} = {value.text};" for i, value in enumerate(results)]
     held += [f"y[{i}] = next{i};" for i in range(tr.dimension)]
     return (
-        "DEVICE void step(double* y, const double* z, const double* p, double t, double h, double root) {\n"
+        f"DEVICE void step_{index}(double* y, const double* z, const double* p, double t, double h, double root) {{\n"
         f"{_indent(m.lines + held)}}}\n"
     )
 
 
-def cuda_source(tr: SDETrace) -> str:
-    """The whole source: `sde_run`, one thread per member, and `host_run` when it is built for the host."""
-    return f"""{PRELUDE}
-{_pair_function()}
-{_step_function(tr)}
-{_kernel(tr)}#ifndef __CUDACC__
-extern "C" void host_run({_ARGUMENTS}) {{
+def cuda_source(*traces: SDETrace) -> str:
+    """The whole source: for trace i `sde_run_i`, one thread per member, and `host_run_i` when built for the host."""
+    return PRELUDE + _pair_function() + "".join(_entries(tr, i) for i, tr in enumerate(traces))
+
+
+def _entries(tr: SDETrace, index: int) -> str:
+    return f"""
+{_step_function(tr, index)}
+{_kernel(tr, index)}#ifndef __CUDACC__
+extern "C" void host_run_{index}({_ARGUMENTS}) {{
   blockDim.x = 1; threadIdx.x = 0;
-  for (i64 i = 0; i < n; i++) {{ blockIdx.x = (unsigned)i; sde_run({_NAMES}); }}
+  for (i64 i = 0; i < n; i++) {{ blockIdx.x = (unsigned)i; sde_run_{index}({_NAMES}); }}
 }}
 #endif
 """
 
 
-def _kernel(tr: SDETrace) -> str:
+def _kernel(tr: SDETrace, index: int) -> str:
     """The loop over saves and steps of one member, and the Brownian bridge to save times between steps."""
     d, channels, parameters = tr.dimension, max(1, tr.channels), max(1, len(tr.parameters))
     pick = [
         f"p[{k}] = varying[{tr.varying.index(name)}*n + i];" if name in tr.varying else f"p[{k}] = uniform[{k}];"
         for k, name in enumerate(tr.parameters)
     ]
-    return f"""KERNEL sde_run({_ARGUMENTS}) {{
+    return f"""KERNEL sde_run_{index}({_ARGUMENTS}) {{
   const i64 i = blockIdx.x*(i64)blockDim.x + threadIdx.x;
   if (i >= n) return;
   const u64 member = (u64)members[i];
@@ -90,7 +93,7 @@ def _kernel(tr: SDETrace) -> str:
           pair(member, (u64)drawn, (u64)c, {int(Purpose.STEP)}ull, k0, k1, even[c], odd[c]);
       }}
       if (last) break;
-      step(y, (s & 1) ? odd : even, p, t0 + (double)s*h, h, root);
+      step_{index}(y, (s & 1) ? odd : even, p, t0 + (double)s*h, h, root);
       s++;
     }}
     for (int j = 0; j < {d}; j++) copy[j] = y[j];
@@ -103,7 +106,7 @@ def _kernel(tr: SDETrace) -> str:
         path[c] = (before + w[0]*gap) + w[1]*zeta;
         part[c] = path[c]*w[2];
       }}
-      step(copy, part, p, t0 + (double)s*h, w[3], w[4]);
+      step_{index}(copy, part, p, t0 + (double)s*h, w[3], w[4]);
     }}
     for (int j = 0; j < {d}; j++) out[(save*{d} + j)*n + i] = copy[j];
   }}

@@ -31,7 +31,17 @@ def _arguments(
     ]
 
 
+def host_entries(*traces: SDETrace) -> list[Any]:
+    """The CUDA source of the traces, compiled as C++ in one go: an entry for each, for `run_on_host`.
+
+    Raises FileNotFoundError if there is no C++ compiler.
+    """
+    library = compile_for_host(cuda_source(*traces))
+    return [getattr(library, f"host_run_{i}") for i in range(len(traces))]
+
+
 def run_on_host(
+    entry: Any,
     tr: SDETrace,
     initial: NDArray[np.float64],
     parameters: Mapping[str, Any],
@@ -43,15 +53,14 @@ def run_on_host(
     seed: int,
     members: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """The CUDA source, compiled as C++ and run on the host: states (time, state, member)."""
-    library = compile_for_host(cuda_source(tr))
+    """One of `host_entries`, the CUDA source of the trace, run on the host: states (time, state, member)."""
     out = np.empty((len(due), *initial.shape))
     arrays = _arguments(tr, initial, parameters, members)
     pointers = [ctypes.c_void_p(a.ctypes.data) for a in (*arrays, out, due, np.ascontiguousarray(bridge))]
     integer, real, word = ctypes.c_longlong, ctypes.c_double, ctypes.c_ulonglong
     numbers = (real(t0), real(h), real(float(np.sqrt(h))), *(word(int(k)) for k in seed_key(seed)))
     head, tail = pointers[:1], pointers[1:5]
-    library.host_run(*head, integer(len(members)), *tail, integer(len(due)), *pointers[5:], *numbers)
+    entry(*head, integer(len(members)), *tail, integer(len(due)), *pointers[5:], *numbers)
     return out
 
 
@@ -77,7 +86,7 @@ def run_on_gpu(
         raise ModuleNotFoundError(
             'device="cuda" needs CuPy: pip install "sdesim[cuda12x]" or "sdesim[cuda13x]", by your CUDA version'
         ) from error
-    kernel = cupy.RawModule(code=cuda_source(tr), options=("--fmad=false", "--std=c++17")).get_function("sde_run")
+    kernel = cupy.RawModule(code=cuda_source(tr), options=("--fmad=false", "--std=c++17")).get_function("sde_run_0")
     first, *middle = (cupy.asarray(a) for a in _arguments(tr, initial, parameters, members))
     out = cupy.empty((len(due), *initial.shape))
     n = len(members)
