@@ -78,7 +78,6 @@ def stencil_run(
     clock = _times(times, dt)
     values = _parameters(model, parameters, len(numbers))
     stencil = _discretise(model, advection, float(clock[0]))
-    check_diffusivity(stencil, values)
     bounds = _spectra(stencil, values, start, clock)
     plans = [plan(chosen, spectrum, clock.tolist(), dt) for spectrum in bounds]
     states = np.empty((len(clock), len(model.state), len(numbers), *model.grid.shape))
@@ -165,6 +164,7 @@ def _spectra(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, cl
     group = max(1, _GROUP_VALUES // stencil.model.grid.size)
     for k in range(0, initial.shape[1], group):
         own = {name: v[k : k + group] if np.ndim(v) else v for name, v in parameters.items()}
+        check_diffusivity(stencil, own, initial[:, k : k + group], looked[0])
         result += spectra(stencil, own, initial[:, k : k + group], looked)
     return result
 

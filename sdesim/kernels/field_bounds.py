@@ -127,24 +127,30 @@ def _ghost_factor(stencil: Stencil, parameters: Mapping[str, Any], times: Sequen
     return factor
 
 
-def check_diffusivity(stencil: Stencil, parameters: Mapping[str, Any]) -> None:
-    """Refuse a diffusivity that depends on parameters alone and is negative, or a tensor that is not elliptic.
+def check_diffusivity(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, t: float) -> None:
+    """Refuse a diffusivity that is negative at the initial state somewhere, or a tensor that is not elliptic.
 
     Raises:
         ValueError: naming the state and the value.
     """
-    for state, drivers in stencil.model.diffusivity.items():
+    model = stencil.model
+    env = {**model.grid.mesh, **model.fields, "t": np.float64(t), **dict(zip(model.state, initial))}
+    for name, value in parameters.items():
+        env[name] = np.reshape(value, (-1, *[1] * model.grid.dimension))
+    for state, drivers in model.diffusivity.items():
         term = drivers.get(state)
         rows = ((term,),) if isinstance(term, Expr) else term or ()
         parts = [part for row in rows for part in row]
-        if not parts or free_symbols(*parts) - set(parameters):
+        if not parts or free_symbols(*parts) - set(env):
             continue
-        values = np.stack(np.broadcast_arrays(*(np.asarray(v) for v in evaluate(parts, parameters))), axis=-1)
+        with np.errstate(all="ignore"):
+            values = np.stack(np.broadcast_arrays(*(np.asarray(v) for v in evaluate(parts, env))), axis=-1)
         tensors = values.reshape(-1, len(rows), len(rows))
-        least = np.linalg.eigvalsh((tensors + tensors.swapaxes(1, 2)) / 2).min()
-        if not least >= 0.0:
-            raise ValueError(f"the diffusivity of {state} must not be negative (its least eigenvalue is {least:g} for "
-                             "some member); diffusion backwards in time has no solution: check the parameters")
+        least = tensors.min() if len(rows) == 1 else np.linalg.eigvalsh((tensors + tensors.swapaxes(1, 2)) / 2).min()
+        if least < -1e-12 * np.abs(values).max():
+            raise ValueError(f"the diffusivity of {state} must not be negative (its least value is {least:g} at the "
+                             "start); diffusion backwards in time has no solution: check the parameters, or keep it "
+                             "positive with max(…)")
 
 
 def peclet(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, t: float) -> float:

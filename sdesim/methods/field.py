@@ -99,23 +99,26 @@ def rkl2_limit(spectrum: Spectrum) -> float:
 
 
 def euler_step(spectrum: Spectrum) -> float:
-    """Half the stable step."""
-    return 0.5 * euler_limit(spectrum)
+    """Half the stable step, and a tenth of the reaction's own time."""
+    return min(0.5 * euler_limit(spectrum), 0.1 / max(spectrum.reaction, _TINY))
 
 
 def euler_maruyama_step(spectrum: Spectrum) -> float:
-    """A fifth of the stable step: the stationary variance of the stiffest mode is then 1/(1 − 0.2) too large."""
-    return 0.2 * euler_limit(spectrum)
+    """A fifth of the stable step: the stationary variance of the stiffest mode is then 1/(1 − 0.2) too large.
+
+    At most a tenth of the reaction's own time.
+    """
+    return min(0.2 * euler_limit(spectrum), 0.1 / max(spectrum.reaction, _TINY))
 
 
 def ssprk3_step(spectrum: Spectrum) -> float:
-    """Nine tenths of the stable step."""
-    return 0.9 * ssprk3_limit(spectrum)
+    """Nine tenths of the stable step, and half of the reaction's own time."""
+    return min(0.9 * ssprk3_limit(spectrum), 0.5 / max(spectrum.reaction, _TINY))
 
 
 def rk4_step(spectrum: Spectrum) -> float:
-    """Nine tenths of the stable step."""
-    return 0.9 * rk4_limit(spectrum)
+    """Nine tenths of the stable step, and half of the reaction's own time."""
+    return min(0.9 * rk4_limit(spectrum), 0.5 / max(spectrum.reaction, _TINY))
 
 
 def rkl2_step(spectrum: Spectrum) -> float:

@@ -235,6 +235,7 @@ def test_input_that_is_wrong_is_refused_before_any_step():
     attempt("got kappa", parameters={"kappa": 1.0})
     attempt("backend is one of kernel, cuda, numpy", backend="gpu")
     attempt("must not be negative", parameters={"k": -1.0})
+    attempt("must not be negative", model=PDE(GRIDS[1], diffusivity="u - 0.1"))
     attempt(r"beyond the stability limit of euler.*0\.05.*rkl2", dt=0.06)
     attempt("not finite", model=PDE(GRIDS[1], diffusivity="1/u"))
 
