@@ -6,8 +6,8 @@ Along dx/dσ = (x − D)/σ the density obeys d ln p/dσ = −∇·(dx/dσ) (Che
 
 With D = μ + W(x − μ) + G the Gaussian part integrates to ½ Σ_k ln[(λ+σ_M²)/(λ+σ_m²)], which leaves
 −∫ tr(∂G/∂x) d ln σ for the trapezoid; x follows the exponential integrator (`samplers.py`), and p_{σ_M} is
-N(μ_M, U(Λ + σ_M²)Uᵀ), its mean read off the denoiser, μ_M = μ + (I − W)⁻¹G; its error is of order λ/σ_M². For a Gaussian with its exact denoiser every step count gives
-−½ Σ [ln 2π(λ+σ_m²) + z²/(λ+σ_m²)].
+N(μ_M, U(Λ + σ_M²)Uᵀ), its mean read off the denoiser, μ_M = μ + (I − W)⁻¹G; its error is of order λ/σ_M².
+For a Gaussian with its exact denoiser every step count gives −½ Σ [ln 2π(λ+σ_m²) + z²/(λ+σ_m²)].
 
 The trace is exact (one backward pass per dimension) or Hutchinson's vᵀ(∂G/∂x)v with random signs v, the same v along
 the whole path, so that the estimate is unbiased and its spread over several v is its standard error.

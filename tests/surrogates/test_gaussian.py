@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from surrogates.covariance import Choice, choose, fit_gaussian, fit_log_variance, folds
 from surrogates.gaussian import Gaussian, features, gaussian_from_tensors, gaussian_tensors
 from surrogates.modes import DenseModes, SpectralModes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from surrogates.gaussian import Gaussian
 from surrogates.likelihood import log_likelihood
 from surrogates.modes import SpectralModes

@@ -10,6 +10,7 @@ import math
 
 import pytest
 import torch
+
 from surrogates.gaussian import Gaussian
 from surrogates.modes import SpectralModes
 from surrogates.processes import PROCESSES, noise_levels, process
