@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from sdesim.calculus import evaluate
 from sdesim.methods.method import Method
 from sdesim.methods.modal import ModalModel, split
-from sdesim.models.pde import PDE
+from sdesim.models.pde import PDE, entries
 
-BLOCK_VALUES = 1 << 17  # cells times members of a block: 1 MB for each array, so that a few stay in the cache
+BLOCK_VALUES = 1 << 16  # cells times members of a block: ½ MB for each array, so that a few stay in the cache
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], para
     if dt is None and not method.name.startswith("exact"):
         raise ValueError(f"{method.name} needs a step: give dt")
     form = modal_form(model, method)
+    _check_diffusivity(model, parameters, members)
     program = None
     if backend == "kernel":
         from sdesim.kernels.spectral_trace import trace
@@ -160,6 +161,22 @@ def _parameters(model: PDE, given: Mapping[str, Any], members: int) -> dict[str,
                              f"shape {value.shape}")
         values[name] = np.ascontiguousarray(value) if value.ndim else float(value)
     return values
+
+
+def _check_diffusivity(model: PDE, parameters: Mapping[str, Any], members: NDArray[np.int64]) -> None:
+    """Refuse a member whose parameters make a diffusivity negative, or a tensor that is not positive definite."""
+    for name, row in model.diffusivity.items():
+        parts = entries(row[name]) if name in row else ()
+        if not parts:
+            continue
+        values = np.broadcast_arrays(*evaluate(parts, dict(parameters)), np.zeros(members.size))[:-1]
+        n = math.isqrt(len(values))
+        matrices = np.moveaxis(np.reshape(values, (n, n, -1)), -1, 0)
+        lowest = np.linalg.eigvalsh(matrices + np.swapaxes(matrices, 1, 2))[:, :1] / 2.0
+        bad = np.flatnonzero(np.any(lowest < 0.0, axis=1))
+        if bad.size:
+            raise ValueError(f"the diffusivity of {name} must not be negative; member {members[bad[0]]} has "
+                             f"{lowest[bad[0], 0]:g}: change its parameters")
 
 
 def _check(model: PDE, initial: NDArray[np.float64], times: NDArray[np.float64], dt: float | None,

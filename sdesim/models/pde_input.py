@@ -63,6 +63,9 @@ class _Reader:
         return node
 
     def _array(self, value: Any, place: str) -> Expr:
+        if hasattr(value, "dims") and set(value.dims) != set(self.grid.axes):
+            raise ValueError(f"{place}: a DataArray has the dimensions of the grid, {', '.join(self.grid.axes)}; got "
+                             f"{', '.join(map(str, value.dims))}: select or average the others first")
         array = np.array(value.transpose(*self.grid.axes) if hasattr(value, "dims") else value, dtype=float)
         if array.shape != self.grid.shape:
             raise ValueError(f"{place}: an array has the grid's shape {self.grid.shape}, axes "
@@ -97,7 +100,7 @@ def _parameters(given: Any, grid: Grid) -> tuple[dict[str, float], dict[str, NDA
         if isinstance(value, Real) and not isinstance(value, bool) or isinstance(value, np.ndarray) and not value.ndim:
             numbers[name] = float(value)
         else:
-            _Reader(grid, (), frozenset(), fields)._array(np.asarray(value, dtype=float), name)
+            _Reader(grid, (), frozenset(), fields)._array(value, name)
     return numbers, fields
 
 

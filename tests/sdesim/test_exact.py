@@ -270,6 +270,7 @@ def test_what_the_exact_propagator_refuses(model, message):
     ({"dt": -0.1}, ValueError, "positive"),
     ({"parameters": {"q": 1.0}}, KeyError, "unknown parameter 'q'"),
     ({"parameters": {"k": np.ones(3)}}, ValueError, "one number for each of the 2 members"),
+    ({"parameters": {"k": np.array([1.0, -2.0])}}, ValueError, "must not be negative; member 1 has -2"),
     ({"backend": "jax"}, ValueError, "backend"),
     ({"method": find("euler_maruyama", ("sde",))}, ValueError, "kind 'sde'"),
     ({"method": find("etdrk4", ("spectral",))}, ValueError, "give dt"),

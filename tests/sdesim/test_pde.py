@@ -52,6 +52,9 @@ def test_arrays_become_coefficient_fields():
     assert set(model.fields) == {"K", "reaction_u"} and dict(model.parameters) == {"a": 1.0}
     xarray = pytest.importorskip("xarray")
     turned = xarray.DataArray(source.T, dims=("x", "y"))
+    assert np.array_equal(PDE(PLANE, diffusivity=1.0, parameters={"S": turned}).fields["S"], source)
+    with pytest.raises(ValueError, match="dimensions of the grid, y, x; got x, q"):
+        PDE(PLANE, diffusivity=1.0, reaction=turned.rename(y="q"))
     assert np.array_equal(PDE(PLANE, diffusivity=1.0, reaction=turned).fields["reaction_u"], source)
 
 
