@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 CONVENTIONS = "CF-1.11"
-DIMENSIONS = ("member", "time", "z", "y", "x")
 STATUS = ("ok", "non_finite")
 PROVENANCE = "sdesim_provenance"
 

@@ -36,6 +36,14 @@ def ensemble(members: int = 3, dtype: str = "float64", time_unit: str = "s") -> 
     )
 
 
+@pytest.mark.parametrize("compress", [False, True])
+def test_another_reader_sees_the_same_values(tmp_path: Path, compress: bool) -> None:
+    path = storage.save(ensemble(), tmp_path / "run.nc", compress=compress)
+    with xr.open_dataset(path, engine="h5netcdf", decode_times=False, decode_timedelta=False) as raw:
+        for name in ("u", "status", "time", "D", "exit_time"):
+            np.testing.assert_array_equal(raw[name], ensemble()[name])
+
+
 def cf_report(paths: list[Path]) -> list[str]:
     """What the CF checker has to say about these files, line by line; one line for each clean file."""
     checker = [str(Path(sys.executable).with_name("compliance-checker")), "--test=cf:1.11", "--criteria=strict"]
