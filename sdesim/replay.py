@@ -32,8 +32,11 @@ def rerun(
     >>> bool(sim.rerun(ds, members=[5]).x.equals(ds.x.isel(member=[5])))
     True
     """
-    ds = storage.open(source) if isinstance(source, (str, Path)) else source
-    call = provenance.call_of(ds)
+    if isinstance(source, (str, Path)):
+        with storage.open(source) as ds:
+            call = provenance.call_of(ds)
+    else:
+        call = provenance.call_of(source)
     model, initial, times = (call.pop(key) for key in ("model", "initial", "times"))
     if members is not None:
         numbers = member_numbers(members)
