@@ -205,8 +205,8 @@ def make_layout(
             raise ValueError(f"variable {name!r} must vary, got {float(values.flat[0]):g} everywhere; leave it out")
         scales.append(Scale(float(values.mean()), std))
     conditions = [condition_scale(name, condition_values(ds, name, samples)) for name in condition]
-    names = [*variables, *[name for name in condition if name in ds.data_vars]]
-    template = ds[names].isel({d: 0 for d in samples if d not in kept}, drop=True).copy(deep=True)
+    template = ds[list(variables)].isel({d: 0 for d in samples if d not in kept}, drop=True).copy(deep=True)
+    template = template.assign_coords({name: ((), 0.0, ds[name].attrs) for name in condition})
     return Layout(
         tuple(variables), tuple(condition), samples, kept, space, tuple(ds.sizes[d] for d in space),
         find_boundary(ds, space, boundary), tuple(scales), tuple(conditions), template,
@@ -246,8 +246,7 @@ def tensor_to_dataset(
     member = ("member", numbers.astype(np.int32), {"standard_name": "realization", "units": "1"})
     coords: dict[str, Any] = {"member": member}
     for name, values in columns.items():
-        attrs = layout.template[name].attrs if name in layout.template.variables else {}
-        coords[name] = ("member", np.asarray(values, np.float64), attrs)
+        coords[name] = ("member", np.asarray(values, np.float64), layout.template[name].attrs)
     result = out.assign(data).assign_coords(coords)
     return result.assign_attrs(layout.template.attrs)
 

@@ -104,7 +104,7 @@ class Surrogate:
         steps: int | None = None,
         seconds: float | None = None,
         batch: int = 64,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 3e-3,
         weight: str = "posterior",
         validation: float = 0.15,
         log: str | os.PathLike[str] | None = None,

@@ -57,7 +57,7 @@ class Settings:
     """What the loop may be told; the defaults suit fields of 32² on two cores."""
 
     batch: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     clip: float = 1.0
     weight: str = "posterior"

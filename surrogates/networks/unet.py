@@ -4,8 +4,8 @@
     block:  h ← h + conv₂( silu( a(e)·conv₁(silu(h)) + b(e) ) ),     e = MLP(features)                        (FiLM)
 
 No normalisation layer: one would hide the sample's amplitude, which the posterior mean depends on, and costs half
-of the time on a CPU. The last convolution of each block and of the network start at zero, so training starts from the
-denoiser's skip connection alone. Every 3×3 convolution pads by the boundary of the domain.
+of the time on a CPU. The last convolution starts at zero, so training starts from the denoiser's skip connection alone;
+the second convolution of each block starts small, which keeps the depth harmless at high learning rates. Every 3×3 convolution pads by the boundary of the domain.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 class BoundaryConv(nn.Module):
     """A 3-wide convolution on a padded field."""
 
-    def __init__(self, inputs: int, outputs: int, boundary: tuple[str, ...], *, stride: int = 1, zero: bool = False):
+    def __init__(self, inputs: int, outputs: int, boundary: tuple[str, ...], *, stride: int = 1, gain: float = 1.0):
         super().__init__()
         self.boundary = boundary
         self.convolution = _CONVOLUTIONS[len(boundary)](inputs, outputs, 3, stride=stride)
-        if zero:
-            nn.init.zeros_(self.convolution.weight)
+        with torch.no_grad():
+            self.convolution.weight *= gain
         nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,9 +44,9 @@ class ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, embedding: int, boundary: tuple[str, ...]):
         super().__init__()
         self.first = BoundaryConv(inputs, outputs, boundary)
-        self.second = BoundaryConv(outputs, outputs, boundary, zero=True)
+        self.second = BoundaryConv(outputs, outputs, boundary, gain=0.3)
         self.film = nn.Linear(embedding, 2 * outputs)
-        nn.init.normal_(self.film.weight, std=0.2 * embedding**-0.5)
+        nn.init.normal_(self.film.weight, std=0.5 * embedding**-0.5)
         nn.init.zeros_(self.film.bias)
         self.skip = nn.Identity() if inputs == outputs else _CONVOLUTIONS[len(boundary)](inputs, outputs, 1)
 
@@ -99,7 +99,7 @@ class UNet(nn.Module):
         self.middle = nn.ModuleList(ResidualBlock(widths[-1], widths[-1], embedding, boundary) for _ in range(depth))
         self.grow = nn.ModuleList(convolution(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(ResidualBlock(2 * w, w, embedding, boundary) for w in widths[:-1])
-        self.head = BoundaryConv(widths[0], outputs, boundary, zero=True)
+        self.head = BoundaryConv(widths[0], outputs, boundary, gain=0.0)
 
     def forward(self, inputs: Tensor, features: Tensor) -> Tensor:
         """F(inputs; features): (n, outputs, *space)."""
