@@ -77,6 +77,28 @@ def test_transport(cells):
     np.testing.assert_allclose(final(plume, 0.0, 40.0, dt=0.1)[0], steady, atol=1e-12)
 
 
+@pytest.mark.parametrize("cells", [8, 9])
+def test_pure_transport_keeps_the_sum_of_squares(cells):
+    """Every mode turns and none shrinks, up to the highest one, whose sign an even number of cells leaves open."""
+    grid = Grid(x=(0.0, 1.0, cells), y=(0.0, 1.0, 6))
+    model = PDE(grid, diffusivity=0.0, velocity={"x": 0.3, "y": -1.1}, boundary={"x": Periodic(), "y": Periodic()})
+    start = np.random.default_rng(5).standard_normal(grid.shape)
+    end = final(model, start, 0.37)
+    assert np.sum(end**2) == pytest.approx(np.sum(start**2), rel=1e-13)
+    assert np.std(end - start) > 0.5
+
+
+def test_save_times_lie_where_they_like():
+    grid = Grid(x=(0.0, 1.0, 16))
+    model = PDE(grid, diffusivity=0.1)
+    times, wave = np.array([-1.0, -0.9, 0.5, 0.5 + 1e-6, 3.0]), np.cos(np.pi * grid.coordinates["x"])
+    for dt in (None, 0.3):
+        states = integrate(model, find("exact", ("spectral",)), wave[None, None], {}, times, dt, seed=0,
+                           members=np.array([0])).states
+        decay = np.exp(-0.1 * np.pi**2 * (times + 1.0))
+        np.testing.assert_allclose(states[:, 0, 0], decay[:, None] * wave, rtol=1e-12)
+
+
 def test_transport_does_not_change_the_law_of_white_noise():
     """Var = Σ σ²(1 − e^{−2Dk²t})/(2Dk²)/(nΔx), whatever carries it; and a wind turns the noise that went in before."""
     members, grid = 3000, Grid(x=(0.0, 1.0, 12))
