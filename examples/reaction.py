@@ -4,8 +4,8 @@
 
     python examples/reaction.py [folder]
 
-Islands of v, placed where a Gaussian field is high, grow until stripes and their ends fill the square. Two fields of equal
-spectrum can differ in everything the eye sees; the patches and the pixels say so.
+Islands of v, placed where a Gaussian field is high, grow until stripes and their ends fill the square. Two fields of
+equal spectrum can differ in everything the eye sees; the patches and the pixels say so.
 """
 
 import sys
