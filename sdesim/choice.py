@@ -42,7 +42,8 @@ def choose(
     >>> choose(ou, None, 0.1, np.array([0.0, 1.0]), np.zeros((1, 1)), {}).method.name
     'heun'
     """
-    if dt is not None and not (isinstance(dt, (int, float, np.number)) and math.isfinite(dt) and dt > 0):
+    number = isinstance(dt, (int, float, np.number)) and not isinstance(dt, bool)
+    if dt is not None and not (number and math.isfinite(dt) and dt > 0):
         raise ValueError(f"dt is a positive number, got {dt!r}")
     if isinstance(model, SDE):
         choice = _for_sde(model, name, dt, clock)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,12 +124,14 @@ def simulate(
     """
     if save not in ("states", "statistics"):
         raise ValueError(f'save is "states" or "statistics", got {save!r}')
+    if store is not None:
+        from sdesim import storage
+
+        storage.check_target(store)
     call = {"design": design, "method": method, "dt": dt, "seed": seed, "dtype": dtype, "save": save}
     run = prepare(model, initial, times, members, parameters or {}, device, call)
     ds = _states(run, progress) if save == "states" else _statistics(run, progress)
     if store is not None:
-        from sdesim import storage
-
         storage.save(ds, store)
     return ds
 
@@ -201,19 +204,29 @@ def _parameters(
 
 def _groups(run: Run, progress: bool | None) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int8]]]:
     """Results for groups of members, each small enough to hold and large enough for every thread."""
-    from tqdm.auto import tqdm
-
     threads, count = available_threads(), len(run.numbers)
     per_member = 8 * len(run.clock) * int(np.prod(run.initial.shape[2:])) * len(run.names)
     size = max(threads, min(_GROUP_BYTES // per_member, -(-count // 8) if progress else count))
     if isinstance(run.model, SDE):
         size = max(size, 512 * threads)
-    with tqdm(total=count, desc=f"simulate ({run.choice.method.name})", unit="member", disable=not progress) as bar:
+    with _bar(run, progress) as update:
         for begin in range(0, count, size):
             positions = slice(begin, min(begin + size, count))
             states, status = run.group(positions, threads)
             yield positions, states[run.skip :], status
-            bar.update(positions.stop - begin)
+            update(positions.stop - begin)
+
+
+@contextmanager
+def _bar(run: Run, progress: bool | None) -> Iterator[Callable[[int], object]]:
+    """What counts the members that are done: a bar on standard error, or nothing."""
+    if not progress:
+        yield lambda done: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=len(run.numbers), desc=f"simulate ({run.choice.method.name})", unit="member") as bar:
+        yield bar.update
 
 
 def _states(run: Run, progress: bool | None) -> xr.Dataset:

@@ -66,9 +66,7 @@ def save(ds: xr.Dataset, path: str | os.PathLike[str], *, compress: bool = False
 
     if not isinstance(ds, xr.Dataset):
         raise TypeError(f"save wants an xarray.Dataset, got {type(ds).__name__}: use .to_dataset(name=...) first")
-    target = Path(path)
-    kind = _kind(target)
-    _check_target(target, kind)
+    target, kind = check_target(path)
     for name in ("", *ds.variables):
         attrs = ds.attrs if name == "" else ds[name].attrs
         check_attributes(attrs, "the Dataset" if name == "" else repr(name))
@@ -142,7 +140,16 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def _check_target(target: Path, kind: str) -> None:
+def check_target(path: str | os.PathLike[str]) -> tuple[Path, str]:
+    """Raise what `save` would raise for this path, before any work; return it and "netcdf" or "zarr".
+
+    >>> check_target("run.txt")
+    Traceback (most recent call last):
+    ...
+    ValueError: 'run.txt' ends in '.txt': wanted .nc (NetCDF-4) or .zarr (Zarr)
+    """
+    target = Path(path)
+    kind = _kind(target)
     folder = target.parent
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder {folder} does not exist: make it first, or choose another path")
@@ -153,6 +160,7 @@ def _check_target(target: Path, kind: str) -> None:
         raise IsADirectoryError(f"{target} is {what}, which a {kind} target cannot replace: choose another path")
     if kind == "zarr" and target.is_dir() and any(target.iterdir()) and not _is_zarr(target):
         raise IsADirectoryError(f"{target} is a folder of something else: it is not replaced; choose another path")
+    return target, kind
 
 
 def _is_zarr(folder: Path) -> bool:

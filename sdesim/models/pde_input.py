@@ -16,6 +16,7 @@ from sdesim.expressions import Expr, const, is_zero
 from sdesim.fields import ColouredNoise, WhiteNoise
 from sdesim.grids import AXIS_NAMES, Grid
 from sdesim.parsing import RESERVED, as_expr
+from sdesim.wellformed import check_name
 
 
 def normalise(model: Any) -> dict[str, Any]:
@@ -107,6 +108,7 @@ def _parameters(given: Any, grid: Grid) -> tuple[dict[str, float], dict[str, NDA
 def _check_names(state: Sequence[str], parameters: Mapping[str, Any]) -> None:
     for name in (*state, *parameters):
         kind = "state" if name in state else "parameter"
+        check_name(name, kind)
         taken = ("a coordinate" if name in AXIS_NAMES else "the time" if name == "t" else
                  "a function or constant" if name in RESERVED else
                  "a state" if kind == "parameter" and name in state else

@@ -76,9 +76,8 @@ class SDE:
         entries = _noise_entries(noise or {}, list(drift))
         exprs = {key: as_expr(v, known, f"noise of {key[0]}") for key, v in entries.items()}
         exprs = {key: e for key, e in exprs.items() if not is_zero(e)}
-        strangers = set(bounds or {}) - set(drift)
-        if strangers:
-            raise ValueError(f"bounds name '{min(strangers)}', which is no state; the states are {', '.join(drift)}")
+        _check_bounds(dict(bounds or {}), list(drift))
+        _check_units(dict(units or {}), [*drift, *parameters, "time"])
         put = object.__setattr__
         put(self, "drift", {s: as_expr(v, known, f"drift of {s}") for s, v in drift.items()})
         put(self, "noise", exprs)
@@ -222,6 +221,22 @@ def _check_names(drift: Mapping[str, Any], parameters: Mapping[str, Any]) -> Non
     both = sorted(set(drift) & set(parameters))
     if both:
         raise ValueError(f"'{both[0]}' names both a state and a parameter; rename one of them")
+
+
+def _check_bounds(bounds: Mapping[str, Any], states: list[str]) -> None:
+    for s, bound in bounds.items():
+        if s not in states:
+            raise ValueError(f"bounds name {s!r}, which is no state; the states are {', '.join(states)}")
+        if not isinstance(bound, (Reflecting, Absorbing)):
+            raise ValueError(f"the bounds of {s} are Reflecting(lo, hi) or Absorbing(lo, hi), got {bound!r}")
+
+
+def _check_units(units: Mapping[str, Any], names: list[str]) -> None:
+    for name, unit in units.items():
+        if name not in names:
+            raise ValueError(f"units names {name!r}, which is none of {', '.join(names)}")
+        if not isinstance(unit, str):
+            raise ValueError(f'the unit of {name} is text such as "m s-1", got {unit!r}')
 
 
 def _noise_entries(noise: Mapping[str, Any], states: list[str]) -> dict[tuple[str, str], Any]:

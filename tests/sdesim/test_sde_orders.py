@@ -79,13 +79,17 @@ STRONG = {
         sim.equations.kubo(omega=1.0, sigma=0.7), [1.0, 0.0],
         lambda W, t: np.array([np.cos(t + 0.7 * W[0]), np.sin(t + 0.7 * W[0])]), 1.0,
     ),
+    "two processes in one": (
+        sim.SDE({"x": "0.2*x"}, {"x": {"a": "0.5*x", "b": "0.6*x"}}), [1.0],
+        lambda W, t: np.exp((0.2 - 0.5 * 0.61) * t + 0.5 * W[0] + 0.6 * W[1]), 1.0,
+    ),
     "Rößler, d = 4": (
         sim.SDE({s: row_text(A4, i) for i, s in enumerate(STATES4)},
                 {s: {f"W{c}": row_text(B4, i) for c in range(4)} for i, s in enumerate(STATES4)}),
         np.ones(4), roessler, 1.0,
     ),
 }  # fmt: skip
-NOISE = {"Rößler, d = 4": "commutative", "additive": "additive"}
+NOISE = {"two processes in one": "commutative", "Rößler, d = 4": "commutative", "additive": "additive"}
 # additive noise: Milstein's terms vanish; the trapezoidal rule is of order 2 on this problem, as X depends on W(t) alone
 CLAIMED = {("additive", "euler_maruyama"): 1.0, ("additive", "heun"): 2.0}
 # Rößler's drift is ten times his noise: order ½ would need far smaller steps to show, so order 1 alone is asked of it
