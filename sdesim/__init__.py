@@ -31,6 +31,7 @@ _HOME = {
     "GaussianField": "fields",
     "simulate": "simulation",
     "rerun": "replay",
+    "estimate": "estimation.estimate",
     "equations": "",
     "save": "storage",
     "open": "storage",
@@ -49,6 +50,7 @@ __all__ = [
     "SDE",
     "WhiteNoise",
     "equations",
+    "estimate",
     "methods",
     "open",
     "rerun",
@@ -59,6 +61,7 @@ __all__ = [
 if TYPE_CHECKING:
     from sdesim import equations
     from sdesim.boundaries import Absorbing, Dirichlet, Neumann, Periodic, Reflecting, Robin
+    from sdesim.estimation.estimate import estimate
     from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
     from sdesim.grids import Grid
     from sdesim.models.pde import PDE

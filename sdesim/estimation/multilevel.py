@@ -1,0 +1,153 @@
+"""Multilevel Monte Carlo (Giles, Oper. Res. 56, 2008; Acta Numerica 24, 2015, doi:10.1017/S096249291500001X).
+
+    E[P] ≈ E[P_0] + Σ_ℓ E[P_ℓ − P_ℓ₋₁],   P_ℓ with h_ℓ = T/(N_0 2^ℓ), fine and coarse on one Wiener path.
+
+With V_ℓ the variance and C_ℓ the cost of one sample of level ℓ, the cheapest allocation for a variance of
+(1 − ϑ)ε² is n_ℓ = √(V_ℓ/C_ℓ) Σ_k √(V_k C_k) / ((1 − ϑ)ε²); levels are added until the estimated bias is below √ϑ ε.
+The bias left after level L of a scheme of weak order α is |E[P_L − P_L₋₁]|/(2^α − 1), the largest of the last levels'
+extrapolations (Giles 2015, §3.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim.estimation.coupled import copies_of
+from sdesim.estimation.problem import Problem
+from sdesim.estimation.result import Estimate, Level
+from sdesim.statistics import Running
+
+SPLIT = 0.25  # ϑ: the bias' share of the mean square error
+_FIRST = 1024  # samples of a new level, to learn its variance
+_PILOT = 512
+_DEEPEST = 24  # refinements beyond the coarsest level
+_PILOT_STREAM = 2**16  # streams from here on are pilots, so that no choice depends on the sample it serves
+
+
+@dataclass
+class Ladder:
+    """The levels sampled so far: `add` draws more members of one; the statistics merge."""
+
+    problem: Problem
+    coarsest: int
+    antithetic: bool
+    swapped: bool
+    stream: int = 0
+    running: list[Running] = field(default_factory=list)
+
+    def cost(self, level: int) -> int:
+        """Scheme steps of one sample."""
+        copies = copies_of(level > 0, self.antithetic, self.swapped)
+        return (self.coarsest << max(0, level - 1)) * sum(copy.steps for copy in copies)
+
+    def add(self, level: int, count: int) -> None:
+        """Draw `count` more samples of a level."""
+        while len(self.running) <= level:
+            self.running.append(Running())
+        if count == 0:
+            return
+        copies = copies_of(level > 0, self.antithetic, self.swapped)
+        steps, seen = self.coarsest * 2 ** max(0, level - 1), self.running[level].count
+        self.running[level].add(self.problem.sample(copies, steps, seen, count, self.stream + level), axis=0)
+
+    def levels(self) -> tuple[Level, ...]:
+        """What was found at each level."""
+        found = [(r.count, r.results()) for r in self.running]
+        return tuple(Level(self.coarsest * 2**i, n, float(s["mean"]), float(s["variance"]), self.cost(i))
+                     for i, (n, s) in enumerate(found))  # fmt: skip
+
+    def spent(self) -> int:
+        """Scheme steps taken."""
+        return sum(level.samples * level.cost for level in self.levels())
+
+
+def coarsest_steps(problem: Problem, antithetic: bool, swapped: bool) -> int:
+    """The fewest steps, a power of two, whose refinement has at most half the variance of the quantity itself.
+
+    Below that a level costs more than it saves (Giles 2015, §2.3); unstable and infinite paths are coarser still.
+    """
+    plain, refined = (copies_of(r, antithetic, swapped) for r in (False, True))
+    for power in range(_DEEPEST):
+        try:
+            fine = problem.sample(plain, 2 ** (power + 1), 0, _PILOT, _PILOT_STREAM + 1)
+            difference = problem.sample(refined, 2**power, 0, _PILOT, _PILOT_STREAM + 1)
+        except ValueError as error:
+            if "stay finite" in str(error):
+                continue
+            raise
+        if difference.var() <= 0.5 * fine.var() or fine.var() <= 1e-20 * float(np.mean(fine)) ** 2:
+            return 1 << power
+    raise ValueError(f"no number of steps up to 2^{_DEEPEST} keeps the paths finite; try another scheme")
+
+
+def bias_left(means: NDArray[np.float64], alpha: float) -> float:
+    """The bias estimated from the means of the last three refinements, each extrapolated to the last.
+
+    >>> bias_left(np.array([1.0, 0.08, 0.02]), 1.0)
+    0.04
+    """
+    last = np.abs(means[1:][-3:][::-1])
+    return float(np.max(last / 2.0 ** (alpha * np.arange(len(last))), initial=0.0) / (2.0**alpha - 1.0))
+
+
+def allocation(levels: tuple[Level, ...], variance: float, beta: float) -> NDArray[np.int64]:
+    """Samples of each level that give the sum of their means this variance at the least cost.
+
+    A level's variance is not believed to be below half of what the one before it foretells (Giles 2015, §3.1).
+    """
+    v = np.array([level.variance for level in levels])
+    for i in range(2, len(v)):
+        v[i] = max(v[i], 0.5 * v[i - 1] / 2.0**beta)
+    c = np.array([level.cost for level in levels], float)
+    return np.asarray(np.ceil(np.sqrt(v / c) * np.sum(np.sqrt(v * c)) / variance), np.int64)
+
+
+def multilevel(problem: Problem, rmse: float, coarsest: int, antithetic: bool, swapped: bool) -> Estimate:
+    """Levels and samples are added until variance and bias are within the mean square error asked for."""
+    ladder = Ladder(problem, coarsest, antithetic, swapped)
+    alpha = problem.scheme.weak or 1.0
+    beta = 2.0 if swapped or (problem.scheme.strong or 0.5) >= 1.0 else 1.0
+    for level in range(3):
+        ladder.add(level, _FIRST)
+    while True:
+        levels = ladder.levels()
+        wanted = allocation(levels, (1.0 - SPLIT) * rmse**2, beta)
+        more = wanted - np.array([level.samples for level in levels])
+        if np.any(more > 0.01 * wanted):
+            for level, count in enumerate(more):
+                ladder.add(level, max(0, int(count)))
+            continue
+        bias = bias_left(np.array([level.mean for level in levels]), alpha)
+        if bias <= np.sqrt(SPLIT) * rmse:
+            break
+        if len(levels) > _DEEPEST:
+            raise ValueError(f"a bias of {bias:.2g} remains after {_DEEPEST} refinements; ask for a larger rmse")
+        ladder.add(len(levels), _FIRST)
+    value = float(sum(level.mean for level in levels))
+    error = float(np.sqrt(sum(level.variance / level.samples for level in levels)))
+    return Estimate(value, error, bias, ladder.spent(), "mlmc", problem.scheme.name, levels)
+
+
+def finest_steps(
+    problem: Problem, rmse: float, coarsest: int, antithetic: bool
+) -> tuple[int, float, tuple[Level, ...], int]:
+    """For one level alone: its steps, the bias it leaves, the pilot's levels and their cost.
+
+    Refinements that may be fine enough are sampled until their standard error is a quarter of the bias allowed.
+    """
+    ladder = Ladder(problem, coarsest, antithetic, False, stream=_PILOT_STREAM + 2)
+    alpha, allowed = problem.scheme.weak or 1.0, np.sqrt(SPLIT) * rmse
+    ladder.add(0, _FIRST)
+    for level in range(1, _DEEPEST):
+        ladder.add(level, _FIRST)
+        found = ladder.levels()[level]
+        near = abs(found.mean) <= allowed * (2.0**alpha - 1.0) + 3.0 * np.sqrt(found.variance / found.samples)
+        ladder.add(level, max(0, int(np.ceil(16.0 * found.variance / allowed**2)) - _FIRST) if near else 0)
+        levels = ladder.levels()
+        bias = bias_left(np.array([v.mean for v in levels]), alpha)
+        if level >= 2 and bias <= allowed:
+            return levels[-1].steps, bias, levels, ladder.spent()
+    raise ValueError(f"a bias of {bias:.2g} remains after {_DEEPEST} refinements; ask for a larger rmse")
