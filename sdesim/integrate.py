@@ -2,16 +2,14 @@
 
 Steps lie on the grid t₀ + s·h whatever the save times are, so a member's path does not depend on when it is looked
 at. A save time between two steps gets the law of the method's own partial step: with θ the fraction of the step, W(θ)
-is drawn from the Brownian bridge to that step's increment,
-
-    W(θ) = W(θ₀) + r (W(1) − W(θ₀)) + q ζ √h,   r = (θ − θ₀)/(1 − θ₀),   q² = (θ − θ₀)(1 − θ)/(1 − θ₀),
-
-θ₀ the previous save in the same step; the method then takes a step of θh with that increment, on a copy.
+(and for methods of order 1½ the integral of W) is drawn from the bridge to that step's own increment, see
+`kernels.sde_bridge`; the method then takes a step of θh with it, on a copy. Further random numbers of the step (signs)
+serve its partial steps as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdesim.arithmetic import NUMPY
+from sdesim.kernels.sde_bridge import COLUMNS, joint, single, weights
 from sdesim.kernels.sde_trace import SDETrace, trace
 from sdesim.methods.bound import BoundSDE, Wiener
 from sdesim.methods.method import Method
 from sdesim.methods.vector import Vector, is_structural_zero
 from sdesim.models.sde import SDE
-from sdesim.streams import Purpose, normals, seed_key
+from sdesim.streams import Purpose, normals, seed_key, signs
 
 if TYPE_CHECKING:
     from sdesim.kernels.sde_llvm import SDEKernel
@@ -46,7 +46,8 @@ class SDEResult:
 class SavePlan:
     """When to save: after `due[j]` whole steps, and for a save between steps the weights of the bridge.
 
-    Row j of `bridge` is (r, q, 1/√θ, θh, √(θh), ordinal of the save within its step); θh = 0 on the grid.
+    Row j of `bridge` is that of `sde_bridge.weights`: its number 3 is the length θh, 0 on the grid, its number 5 the
+    ordinal of the save within its step.
     """
 
     due: NDArray[np.int64]
@@ -63,7 +64,7 @@ def save_plan(times: NDArray[np.float64], h: float) -> SavePlan:
     near = np.maximum(_ON_GRID, 4.0 * np.spacing(position))  # after 10⁷ steps, round-off in the times is larger
     due = np.floor(position + near).astype(np.int64)
     theta = np.where(position - due > near, position - due, 0.0)
-    bridge = np.zeros((len(times), 6))
+    bridge = np.zeros((len(times), COLUMNS))
     previous, ordinal = 0.0, 0
     for j, th in enumerate(theta):
         if j == 0 or due[j] != due[j - 1]:
@@ -71,9 +72,7 @@ def save_plan(times: NDArray[np.float64], h: float) -> SavePlan:
         if ordinal == _MAX_PER_STEP:
             raise ValueError(f"more than {_MAX_PER_STEP} save times lie within one step of {h:g}; choose a smaller dt")
         if th > 0.0:
-            r = (th - previous) / (1.0 - previous)
-            q = np.sqrt(max(0.0, (th - previous) * (1.0 - th) / (1.0 - previous)))
-            bridge[j] = r, q, 1.0 / np.sqrt(th), th * h, np.sqrt(th * h), ordinal
+            bridge[j] = weights(float(th), previous, h, ordinal)
             previous, ordinal = float(th), ordinal + 1
     return SavePlan(due, bridge)
 
@@ -84,38 +83,56 @@ class _Reference:
     def __init__(self, model: SDE, method: Method, parameters: Mapping[str, Any], seed: int, members: Any) -> None:
         self.m = BoundSDE(model, method.calculus or "ito", parameters)
         self.method, self.seed, self.members = method, seed, members
+        self.joint = trace(model, method, frozenset()).joint
 
-    def step(self, y: Vector, t: float, h: float, root: float, z: Sequence[Any]) -> Vector:
-        dW = Vector(np.asarray(zc) * root for zc in z)
-        stepped = self.method.step(self.m, np.float64(t), y, np.float64(h), Wiener(dW))
+    def draw(self, s: int, kind: str, word: int) -> NDArray[np.float64]:
+        """A random number of step s for each member, as the symbols of `kernels.sde_trace` name them."""
+        if kind == "b":
+            return signs(self.seed, self.members, s, word)
+        return normals(self.seed, self.members, s, word, Purpose.STEP if kind == "z" else Purpose.AUXILIARY)
+
+    def step(
+        self, y: Vector, t: float, h: float, root: float, s: int, own: Mapping[tuple[str, int], Any] | None = None
+    ) -> Vector:
+        """A step with the numbers of step s; those in `own` in place of them."""
+        def draw(kind: str, word: int) -> Any:
+            key = kind, word
+            return own[key] if own and key in own else self.draw(s, kind, word)
+
+        dW = Vector(draw("z", c) * root for c in range(len(self.m.channels)))
+        stepped = self.method.step(self.m, np.float64(t), y, np.float64(h), Wiener(dW, root, draw))
         count = len(self.members)
         return Vector(np.broadcast_to(0.0 if is_structural_zero(v) else v, count) for v in stepped)
 
     def run(self, initial: NDArray[np.float64], t0: float, h: float, plan: SavePlan) -> NDArray[np.float64]:
-        channels = range(len(self.m.channels))
         y, s, root = Vector(initial), 0, np.sqrt(h)
         out = np.empty((len(plan.due), *initial.shape))
-        path: list[Any] = []
-        for j, (due, weights) in enumerate(zip(plan.due, plan.bridge, strict=True)):
+        path: dict[tuple[str, int], Any] = {}
+        for j, (due, row) in enumerate(zip(plan.due, plan.bridge, strict=True)):
             while s < due:
-                z = [normals(self.seed, self.members, s, c) for c in channels]
-                y, s = self.step(y, t0 + s * h, h, root, z), s + 1
-            if weights[3] == 0.0:
+                y, s = self.step(y, t0 + s * h, h, root, s), s + 1
+            if row[3] == 0.0:
                 out[j] = y
-                continue
-            path, partial = self.bridge(path, s, weights)
-            out[j] = self.step(y, t0 + s * h, weights[3], weights[4], partial)
+            else:
+                path, own = self.bridge(path, s, row)
+                out[j] = self.step(y, t0 + s * h, row[3], row[4], s, own)
         return out
 
-    def bridge(self, path: list[Any], s: int, weights: NDArray[np.float64]) -> tuple[list[Any], list[Any]]:
-        r, q, inverse, *_, ordinal = weights
-        values = []
+    def bridge(self, path: dict[tuple[str, int], Any], s: int, row: Any) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """(W and J at this save, the normals of the partial step to it)."""
+        here, own = {}, {}
         for c in range(len(self.m.channels)):
-            z = normals(self.seed, self.members, s, c)
-            before = np.zeros_like(z) if ordinal == 0 else path[c]
-            zeta = normals(self.seed, self.members, 2 * s, int(ordinal) << 16 | c, Purpose.BRIDGE)
-            values.append((before + r * (z - before)) + q * zeta)
-        return values, [w * inverse for w in values]
+            word = int(row[5]) << 16 | c
+            first, second = (normals(self.seed, self.members, 2 * s + k, word, Purpose.BRIDGE) for k in (0, 1))
+            W, J = (path[kind, c] if row[5] else np.float64(0.0) for kind in "WJ")
+            z = self.draw(s, "z", c)
+            if self.joint and self.joint[c] >= 0:
+                a = self.draw(s, "a", c)
+                here["W", c], here["J", c], own["z", c], own["a", c] = joint(NUMPY, row, z, a, W, J, (first, second))
+            else:
+                here["W", c], own["z", c] = single(row, z, W, first)
+                here["J", c] = W  # unused
+        return here, own
 
 
 @lru_cache(maxsize=64)

@@ -7,6 +7,7 @@ Counter-based generation (Philox 4×32-10; Salmon, Moraes, Dror & Shaw, SC'11, d
   SDE steps   counter (member, step ≫ 1, channel, purpose): even steps take the pair's first normal, odd the second
   fields      counter (member, step, pair, purpose | state ≪ 8): in a row of n cells, cell x < ⌈n/2⌉ takes the first
               normal of pair row·⌈n/2⌉ + x, and cell x + ⌈n/2⌉ the second
+  auxiliary   channel = k ≪ 16 | c for the (k+1)-th further normal of Wiener process c in the same step
 
 Both normals of a Box–Muller pair (Box & Muller 1958) belong to one member. `normal_quantile`, the inverse of the
 normal distribution function, stands beside it for points that are not random (Sobol'), where being monotone matters.
@@ -37,6 +38,7 @@ class Purpose(IntEnum):
     BRIDGE = 4
     SAMPLE = 5
     TRAINING = 6
+    SIGN = 7
 
 
 _LOW = 0xFFFFFFFF
@@ -89,6 +91,13 @@ def box_muller(m: Machine, a: Value, b: Value) -> tuple[Value, Value]:
 def normal_pair(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, Value]:
     """The two standard normals at a counter."""
     return box_muller(m, *words(m, counter, key))
+
+
+def sign_pair(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, Value]:
+    """Two independent fair signs ±1 at a counter: the top bit of each word becomes the sign bit of 1."""
+    a, b = words(m, counter, key)
+    top, one = m.u64(0x8000000000000000), m.u64(_ONE)
+    return m.real((a & top) | one), m.real((b & top) | one)
 
 
 # Wichura's PPND16: numerators and denominators, highest power first, of Φ⁻¹ near ½, in the tails, and far out
@@ -167,6 +176,16 @@ def normals(
     True
     """
     pair = normal_pair(NUMPY, _counter(members, int(step) >> 1, channel, purpose), seed_key(seed))
+    return np.asarray(pair[int(step) & 1], np.float64)
+
+
+def signs(seed: int, members: ArrayLike, step: int, channel: ArrayLike = 0) -> NDArray[np.float64]:
+    """Fair random signs ±1 of an SDE step, one for each member (broadcast against `channel`).
+
+    >>> set(signs(7, range(20), step=3).tolist()) == {-1.0, 1.0}
+    True
+    """
+    pair = sign_pair(NUMPY, _counter(members, int(step) >> 1, channel, Purpose.SIGN), seed_key(seed))
     return np.asarray(pair[int(step) & 1], np.float64)
 
 

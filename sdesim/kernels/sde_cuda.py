@@ -6,11 +6,15 @@ It is generated from the same trace as the LLVM kernel and computes the same bit
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from sdesim.calculus import evaluate
 from sdesim.kernels.cuda import PRELUDE
 from sdesim.kernels.machines import CMachine, CValue
+from sdesim.kernels.sde_bridge import COLUMNS, joint, single
 from sdesim.kernels.sde_trace import SDETrace
-from sdesim.streams import Purpose, normal_pair
+from sdesim.streams import Purpose, normal_pair, sign_pair
 
 _ARGUMENTS = (
     "const i64* members, i64 n, const double* initial, const double* varying, const double* uniform, double* out, "
@@ -23,22 +27,37 @@ def _indent(lines: list[str], spaces: int = 2) -> str:
     return "".join(" " * spaces + line + "\n" for line in lines)
 
 
-def _pair_function() -> str:
-    """pair(c0, c1, c2, c3, k0, k1, &first, &second): two normals at a counter."""
+def _pair_function(name: str, pair: Callable[..., Any]) -> str:
+    """name(c0, c1, c2, c3, k0, k1, &first, &second): two random numbers at a counter."""
     m = CMachine()
     counter = [CValue(m, f"c{i}", "u64") for i in range(4)]
-    first, second = normal_pair(m, counter, (CValue(m, "k0", "u64"), CValue(m, "k1", "u64")))
+    first, second = pair(m, counter, (CValue(m, "k0", "u64"), CValue(m, "k1", "u64")))
     return (
-        "DEVICE void pair(u64 c0, u64 c1, u64 c2, u64 c3, u64 k0, u64 k1, double& first, double& second) {\n"
+        f"DEVICE void {name}(u64 c0, u64 c1, u64 c2, u64 c3, u64 k0, u64 k1, double& first, double& second) {{\n"
         f"{_indent(m.lines)}  first = {first.text};\n  second = {second.text};\n}}\n"
     )
+
+
+def _bridge_functions() -> str:
+    """single(w, z, &W, &zeta) and joint(w, z, a, &W, &J, &zeta, &eta): fresh normals become those of a partial step."""
+    text = ""
+    for name, outputs in (("single", ("W", "zeta")), ("joint", ("W", "J", "zeta", "eta"))):
+        m = CMachine()
+        w = [m.wrap(f"w[{k}]") for k in range(COLUMNS)]
+        z, a, W, J, zeta, eta = (m.wrap(v) for v in ("z", "a", "W", "J", "zeta", "eta"))
+        values = single(w, z, W, zeta) if name == "single" else joint(m, w, z, a, W, J, (zeta, eta))
+        inputs = "double z" if name == "single" else "double z, double a"
+        lines = [*m.lines, *(f"{o} = {v.text};" for o, v in zip(outputs, values, strict=True))]
+        references = ", ".join(f"double& {o}" for o in outputs)
+        text += f"DEVICE void {name}(const double* w, {inputs}, {references}) {{\n{_indent(lines)}}}\n"
+    return text
 
 
 def _step_function(tr: SDETrace, index: int) -> str:
     """step_<index>(y, z, p, t, h, root): the traced method on one member's state, in place."""
     m = CMachine()
     env: dict[str, CValue] = {f"y:{i}": m.wrap(f"y[{i}]") for i in range(tr.dimension)}
-    env |= {f"z:{c}": m.wrap(f"z[{c}]") for c in range(tr.channels)}
+    env |= {name: m.wrap(f"z[{k}]") for k, name in enumerate(tr.names)}
     env |= {f"p:{name}": m.wrap(f"p[{k}]") for k, name in enumerate(tr.parameters)}
     env |= {"t:": m.wrap("t"), "h:": m.wrap("h"), "s:": m.wrap("root")}
     results = evaluate(tr.step, dict(env), m)
@@ -52,7 +71,8 @@ def _step_function(tr: SDETrace, index: int) -> str:
 
 def cuda_source(*traces: SDETrace) -> str:
     """The whole source: for trace i `sde_run_i`, one thread per member, and `host_run_i` when built for the host."""
-    return PRELUDE + _pair_function() + "".join(_entries(tr, i) for i, tr in enumerate(traces))
+    shared = _pair_function("pair", normal_pair) + _pair_function("signs", sign_pair) + _bridge_functions()
+    return PRELUDE + shared + "".join(_entries(tr, i) for i, tr in enumerate(traces))
 
 
 def _entries(tr: SDETrace, index: int) -> str:
@@ -69,46 +89,59 @@ extern "C" void host_run_{index}({_ARGUMENTS}) {{
 
 def _kernel(tr: SDETrace, index: int) -> str:
     """The loop over saves and steps of one member, and the Brownian bridge to save times between steps."""
-    d, channels, parameters = tr.dimension, max(1, tr.channels), max(1, len(tr.parameters))
+    d, draws, channels, parameters = (max(1, v) for v in (tr.dimension, len(tr.draws), tr.channels, len(tr.parameters)))
     pick = [
         f"p[{k}] = varying[{tr.varying.index(name)}*n + i];" if name in tr.varying else f"p[{k}] = uniform[{k}];"
         for k, name in enumerate(tr.parameters)
+    ]
+    fills = {"z": ("pair", Purpose.STEP), "a": ("pair", Purpose.AUXILIARY), "b": ("signs", Purpose.SIGN)}
+    draw = [
+        f"{fills[kind][0]}(member, (u64)drawn, {word}ull, {int(fills[kind][1])}ull, k0, k1, even[{k}], odd[{k}]);"
+        for k, (kind, word) in enumerate(tr.draws)
     ]
     return f"""KERNEL sde_run_{index}({_ARGUMENTS}) {{
   const i64 i = blockIdx.x*(i64)blockDim.x + threadIdx.x;
   if (i >= n) return;
   const u64 member = (u64)members[i];
   double y[{d}], copy[{d}], p[{parameters}], waste;
-  double even[{channels}], odd[{channels}], path[{channels}], part[{channels}];
+  double even[{draws}], odd[{draws}], part[{draws}], W[{channels}], J[{channels}];
   for (int j = 0; j < {d}; j++) y[j] = initial[j*n + i];
 {_indent(pick)}  i64 s = 0, drawn = -1;
   for (i64 save = 0; save < saves; save++) {{
-    const double* w = bridge + 6*save;
+    const double* w = bridge + {COLUMNS}*save;
     for (;;) {{
       const bool last = s >= due[save];
       if (last && !(w[3] > 0.0)) break;
       if ((s >> 1) != drawn) {{
         drawn = s >> 1;
-        for (int c = 0; c < {tr.channels}; c++)
-          pair(member, (u64)drawn, (u64)c, {int(Purpose.STEP)}ull, k0, k1, even[c], odd[c]);
-      }}
+{_indent(draw, 8)}      }}
       if (last) break;
       step_{index}(y, (s & 1) ? odd : even, p, t0 + (double)s*h, h, root);
       s++;
     }}
     for (int j = 0; j < {d}; j++) copy[j] = y[j];
     if (w[3] > 0.0) {{
-      for (int c = 0; c < {tr.channels}; c++) {{
-        double zeta;
-        pair(member, (u64)s, ((u64)w[5] << 16) | (u64)c, {int(Purpose.BRIDGE)}ull, k0, k1, zeta, waste);
-        const double before = w[5] == 0.0 ? 0.0 : path[c];
-        const double gap = ((s & 1) ? odd[c] : even[c]) - before;
-        path[c] = (before + w[0]*gap) + w[1]*zeta;
-        part[c] = path[c]*w[2];
-      }}
-      step_{index}(copy, part, p, t0 + (double)s*h, w[3], w[4]);
+      const double* own = (s & 1) ? odd : even;
+      for (int k = 0; k < {len(tr.draws)}; k++) part[k] = own[k];
+{_indent(_bridges(tr), 6)}      step_{index}(copy, part, p, t0 + (double)s*h, w[3], w[4]);
     }}
     for (int j = 0; j < {d}; j++) out[(save*{d} + j)*n + i] = copy[j];
   }}
 }}
 """
+
+
+def _bridges(tr: SDETrace) -> list[str]:
+    """For each process: two fresh normals, and from them W, J and the normals of the partial step."""
+    lines = []
+    for c in range(tr.channels):
+        lines.append(f"if (w[5] == 0.0) {{ W[{c}] = 0.0; J[{c}] = 0.0; }}")
+        auxiliary = tr.joint[c] if tr.joint else -1
+        second = f"part[{auxiliary}]" if auxiliary >= 0 else "waste"
+        counter = f"member, (u64)s, ((u64)w[5] << 16) | {c}ull, {int(Purpose.BRIDGE)}ull, k0, k1"
+        lines.append(f"pair({counter}, part[{c}], {second});")
+        if auxiliary >= 0:
+            lines.append(f"joint(w, own[{c}], own[{auxiliary}], W[{c}], J[{c}], part[{c}], {second});")
+        else:
+            lines.append(f"single(w, own[{c}], W[{c}], part[{c}]);")
+    return lines

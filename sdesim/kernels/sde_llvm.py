@@ -1,14 +1,15 @@
 """Fused CPU kernels for SDEs: one block of members through every step and every save, in one call.
 
-The module has three functions. `fill` draws the normals of one Wiener process for two steps (a Box–Muller pair belongs
-to one member); `step` applies the traced method to every member of the block; `run` holds the loops over saves and
-steps. Rows are separate `noalias` arguments and the loop over members is innermost, so LLVM vectorises both; states
-and noise of a block stay in the first-level cache.
+The module has these functions. `fill` draws the normals of one Wiener process for two steps (a Box–Muller pair belongs
+to one member), `fill_signs` random signs; `step` applies the traced method to every member of the block; `run` holds
+the loops over saves and steps. Rows are separate `noalias` arguments and the loop over members is innermost, so LLVM
+vectorises both; states and noise of a block stay in the first-level cache.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -16,8 +17,9 @@ from llvmlite import ir
 from sdesim.calculus import evaluate, walk
 from sdesim.kernels.llvm import Compiled, integer, loop
 from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, VOID, LLVMMachine
+from sdesim.kernels.sde_bridge import COLUMNS, joint, single
 from sdesim.kernels.sde_trace import SDETrace
-from sdesim.streams import Purpose, normal_pair
+from sdesim.streams import Purpose, normal_pair, sign_pair
 
 BLOCK = 512
 _SCALARS = ("t:", "h:", "s:")
@@ -32,15 +34,15 @@ def _function(module: ir.Module, name: str, arguments: list[Any], rows: int) -> 
     return fn, ir.IRBuilder(fn.append_basic_block())
 
 
-def _fill(module: ir.Module) -> Any:
-    """fill(first, second, members, n, c1, c2, purpose, k0, k1): a pair of normals for each member."""
-    fn, b = _function(module, "fill", [F64_POINTER, F64_POINTER, I64_POINTER] + [I64] * 6, rows=3)
+def _fill(module: ir.Module, name: str, pair: Callable[..., Any]) -> Any:
+    """fill(first, second, members, n, c1, c2, purpose, k0, k1): two random numbers for each member."""
+    fn, b = _function(module, name, [F64_POINTER, F64_POINTER, I64_POINTER] + [I64] * 6, rows=3)
     first, second, members, n, *words = fn.args
     m = LLVMMachine(b)
     c1, c2, c3, k0, k1 = (m.wrap(w) for w in words)
     with loop(b, n) as i:
         counter = [m.wrap(b.load(b.gep(members, [i]))), c1, c2, c3]
-        z = normal_pair(m, counter, (k0, k1))
+        z = pair(m, counter, (k0, k1))
         b.store(z[0].value, b.gep(first, [i]))
         b.store(z[1].value, b.gep(second, [i]))
     b.ret_void()
@@ -49,7 +51,7 @@ def _fill(module: ir.Module) -> Any:
 
 def _step(module: ir.Module, tr: SDETrace) -> Any:
     """step(states…, normals…, varying parameters…, n, t, h, √h, uniform parameters): X ↦ X' in place."""
-    rows = tr.dimension + tr.channels + len(tr.varying)
+    rows = tr.dimension + len(tr.draws) + len(tr.varying)
     fn, b = _function(module, "step", [F64_POINTER] * rows + [I64, F64, F64, F64, F64_POINTER], rows)
     args = list(fn.args)
     n, uniform = args[rows], args[rows + 4]
@@ -59,12 +61,9 @@ def _step(module: ir.Module, tr: SDETrace) -> Any:
         if name not in tr.varying:
             env[f"p:{name}"] = m.wrap(b.load(b.gep(uniform, [integer(k)])))
     # what depends on nothing of the member is computed once, before the loop
-    per_member = {f"y:{i}" for i in range(tr.dimension)} | {f"z:{c}" for c in range(tr.channels)}
-    per_member |= {f"p:{name}" for name in tr.varying}
-    env |= _hoisted(tr, per_member, env, m)
+    names = [*(f"y:{j}" for j in range(tr.dimension)), *tr.names, *(f"p:{name}" for name in tr.varying)]
+    env |= _hoisted(tr, set(names), env, m)
     with loop(b, n) as i:
-        names = [f"y:{j}" for j in range(tr.dimension)] + [f"z:{c}" for c in range(tr.channels)]
-        names += [f"p:{name}" for name in tr.varying]
         local = env | {name: m.wrap(b.load(b.gep(row, [i]))) for name, row in zip(names, args, strict=False)}
         results = evaluate(tr.step, local, m)
         for value, row in zip(results, args, strict=False):
@@ -96,20 +95,20 @@ class _Run:
     )  # fmt: skip
 
     def __init__(self, module: ir.Module, tr: SDETrace) -> None:
-        self.tr, self.fill, self.step = tr, _fill(module), _step(module, tr)
+        self.tr, self.step = tr, _step(module, tr)
+        self.fill = _fill(module, "fill", normal_pair)
+        self.fills = {"z": (self.fill, Purpose.STEP), "a": (self.fill, Purpose.AUXILIARY)}
+        if any(kind == "b" for kind, _ in tr.draws):
+            self.fills["b"] = _fill(module, "fill_signs", sign_pair), Purpose.SIGN
         fn = ir.Function(module, ir.FunctionType(VOID, [t for _, t in self.arguments]), "run")
         self.b = ir.IRBuilder(fn.append_basic_block())
         self.a = dict(zip((name for name, _ in self.arguments), fn.args, strict=True))
-        # scratch rows: normals of even steps, of odd steps, bridge values, normals of a partial step, state copy, waste
-        c = tr.channels
-        self.even, self.odd, self.path, self.partial, self.copy, self.waste = (
-            0,
-            c,
-            2 * c,
-            3 * c,
-            4 * c,
-            4 * c + tr.dimension,
-        )
+        # scratch rows: draws of even steps, of odd steps, W and J of the bridge, draws of a partial step, a waste row
+        # (the auxiliary normal of a bridge), a copy of the state
+        n = len(tr.draws)
+        self.even, self.odd, self.W, self.J, self.partial = 0, n, 2 * n, 2 * n + tr.channels, 2 * n + 2 * tr.channels
+        self.waste, self.copy = self.partial + n, self.partial + n + 1
+        self.scratch_rows = self.copy + tr.dimension
         self.build()
 
     def row(self, base: str, index: Any) -> Any:
@@ -139,33 +138,35 @@ class _Run:
 
     def draw_pair(self, s: Any) -> None:
         b, a = self.b, self.a
-        for c in range(self.tr.channels):
-            rows = [self.row("scratch", self.even + c), self.row("scratch", self.odd + c)]
-            half = b.lshr(s, integer(1))
-            words = [half, integer(c), integer(Purpose.STEP), a["k0"], a["k1"]]
-            b.call(self.fill, [*rows, a["members"], a["n"], *words])
+        for k, (kind, word) in enumerate(self.tr.draws):
+            fill, purpose = self.fills[kind]
+            rows = [self.row("scratch", self.even + k), self.row("scratch", self.odd + k)]
+            words = [b.lshr(s, integer(1)), integer(word), integer(purpose), a["k0"], a["k1"]]
+            b.call(fill, [*rows, a["members"], a["n"], *words])
 
-    def noise_row(self, s: Any, c: int) -> Any:
-        parity = self.b.mul(self.b.and_(s, integer(1)), integer(self.tr.channels))
-        return self.row("scratch", self.b.add(parity, integer(c)))
+    def noise_row(self, s: Any, k: int) -> Any:
+        """The row of draw k that belongs to step s."""
+        parity = self.b.mul(self.b.and_(s, integer(1)), integer(len(self.tr.draws)))
+        return self.row("scratch", self.b.add(parity, integer(k)))
 
     def time(self, s: Any) -> Any:
         return self.b.fadd(self.a["t0"], self.b.fmul(self.b.sitofp(s, F64), self.a["h"]))
 
-    def call_step(self, states: list[Any], normals: list[Any], t: Any, h: Any, root: Any) -> None:
+    def call_step(self, states: list[Any], draws: list[Any], t: Any, h: Any, root: Any) -> None:
         varying = [self.row("varying", k) for k in range(len(self.tr.varying))]
-        self.b.call(self.step, [*states, *normals, *varying, self.a["n"], t, h, root, self.a["uniform"]])
+        self.b.call(self.step, [*states, *draws, *varying, self.a["n"], t, h, root, self.a["uniform"]])
 
     def advance(self, s: Any) -> None:
         self.normals(s)
         states = [self.row("state", i) for i in range(self.tr.dimension)]
-        normals = [self.noise_row(s, c) for c in range(self.tr.channels)]
-        self.call_step(states, normals, self.time(s), self.a["h"], self.a["root"])
+        draws = [self.noise_row(s, k) for k in range(len(self.tr.draws))]
+        self.call_step(states, draws, self.time(s), self.a["h"], self.a["root"])
 
     def store_save(self, j: Any, due: Any) -> None:
         """Store save j: the state itself on the step grid, else a partial step with a bridged increment."""
         b = self.b
-        weights = [b.load(b.gep(self.a["bridge"], [b.add(b.mul(j, integer(6)), integer(k))])) for k in range(6)]
+        first = b.mul(j, integer(COLUMNS))
+        weights = [b.load(b.gep(self.a["bridge"], [b.add(first, integer(k))])) for k in range(COLUMNS)]
         between = b.fcmp_ordered(">", weights[3], ir.Constant(F64, 0.0))
         with b.if_else(between) as (off_grid, on_grid):
             with off_grid:
@@ -183,37 +184,47 @@ class _Run:
                 b.store(b.load(b.gep(row, [k])), b.gep(target, [k]))
 
     def partial_step(self, s: Any, weights: list[Any]) -> None:
-        """From the state at step s, a step of length θh with W(θ) drawn from the bridge to this step's own increment.
-
-        W = W_before + r (z − W_before) + q ζ in units of √h, normalised by 1/√θ: see `integrate.bridge_plan`.
-        """
+        """From the state at step s, a step of length θh on a copy, its normals drawn from the bridge of this step."""
         b, tr = self.b, self.tr
-        r, q, inverse, h, root, ordinal = weights
+        h, root, ordinal = weights[3:6]
         self.normals(s)
-        index = b.fptoui(ordinal, I64)
+        first = b.fcmp_ordered("==", ordinal, ir.Constant(F64, 0.0))
+        bridged = {}
         for c in range(tr.channels):
-            zeta, waste = self.row("scratch", self.partial + c), self.row("scratch", self.waste)
-            channel = b.or_(b.shl(index, integer(16)), integer(c))
+            zeta = [self.row("scratch", self.partial + c), self.row("scratch", self.waste)]
+            bridged[c] = zeta[0]
+            if tr.joint and tr.joint[c] >= 0:
+                zeta[1] = bridged[tr.joint[c]] = self.row("scratch", self.partial + tr.joint[c])
+            channel = b.or_(b.shl(b.fptoui(ordinal, I64), integer(16)), integer(c))
             words = [s, channel, integer(Purpose.BRIDGE), self.a["k0"], self.a["k1"]]
-            b.call(self.fill, [zeta, waste, self.a["members"], self.a["n"], *words])
-            self.bridge(c, s, zeta, r, q, inverse, b.fcmp_ordered("==", ordinal, ir.Constant(F64, 0.0)))
+            b.call(self.fill, [*zeta, self.a["members"], self.a["n"], *words])
+            self.bridge(c, s, zeta, weights, first)
         for i in range(tr.dimension):
             source, target = self.row("state", i), self.row("scratch", self.copy + i)
             with loop(b, self.a["n"]) as k:
                 b.store(b.load(b.gep(source, [k])), b.gep(target, [k]))
         states = [self.row("scratch", self.copy + i) for i in range(tr.dimension)]
-        normals = [self.row("scratch", self.partial + c) for c in range(tr.channels)]
-        self.call_step(states, normals, self.time(s), h, root)
+        draws = [bridged[k] if k in bridged else self.noise_row(s, k) for k in range(len(tr.draws))]
+        self.call_step(states, draws, self.time(s), h, root)
 
-    def bridge(self, c: int, s: Any, zeta: Any, r: Any, q: Any, inverse: Any, first: Any) -> None:
-        b = self.b
-        z, path = self.noise_row(s, c), self.row("scratch", self.path + c)
+    def bridge(self, c: int, s: Any, zeta: list[Any], weights: list[Any], first: Any) -> None:
+        """From fresh normals `zeta` to those of the partial step, in place; W and J are kept for the next save."""
+        b, m = self.b, LLVMMachine(self.b)
+        w, zero, start = [m.wrap(v) for v in weights], m.f64(0.0), m.wrap(first)
+        paths = [self.row("scratch", self.W + c), self.row("scratch", self.J + c)]
+        auxiliary = self.tr.joint[c] if self.tr.joint else -1
+        rows = [self.noise_row(s, k) for k in (c, auxiliary) if k >= 0]
         with loop(b, self.a["n"]) as k:
-            before = b.select(first, ir.Constant(F64, 0.0), b.load(b.gep(path, [k])))
-            gap = b.fsub(b.load(b.gep(z, [k])), before)
-            w = b.fadd(b.fadd(before, b.fmul(r, gap)), b.fmul(q, b.load(b.gep(zeta, [k]))))
-            b.store(w, b.gep(path, [k]))
-            b.store(b.fmul(w, inverse), b.gep(zeta, [k]))
+            values = [m.wrap(b.load(b.gep(row, [k]))) for row in (*rows, *paths, *zeta)]
+            before = [m.select(start, zero, v) for v in values[len(rows) : len(rows) + 2]]
+            results: tuple[Any, ...]
+            if auxiliary >= 0:
+                results = joint(m, w, values[0], values[1], before[0], before[1], (values[4], values[5]))
+            else:
+                results = single(w, values[0], before[0], values[3])
+            targets = [*paths, *zeta] if auxiliary >= 0 else [paths[0], zeta[0]]
+            for value, row in zip(results, targets, strict=True):
+                b.store(value.value, b.gep(row, [k]))
 
 
 class SDEKernel:
@@ -222,9 +233,8 @@ class SDEKernel:
     def __init__(self, tr: SDETrace) -> None:
         module = ir.Module()
         self.trace = tr
-        self.scratch_rows = 4 * tr.channels + tr.dimension + 1
         self.module = module
-        _Run(module, tr)
+        self.scratch_rows = _Run(module, tr).scratch_rows
         self.code = Compiled(module)
         types = {I64: ctypes.c_int64, F64: ctypes.c_double}
         self.run = self.code.function("run", *(types.get(t, ctypes.c_void_p) for _, t in _Run.arguments))

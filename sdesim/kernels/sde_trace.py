@@ -1,13 +1,16 @@
 """A method traced over an SDE: one step as a graph, the common source of the LLVM and the CUDA kernel.
 
-The graph's symbols: "y:i" state i, "z:c" the standard normal of Wiener process c, "p:name" a parameter, and "t:",
-"h:", "s:" for the time, the step and its square root. No user's name contains a colon.
+The graph's symbols: "y:i" state i, "p:name" a parameter, "t:", "h:", "s:" for the time, the step and its square root,
+and the step's random numbers: "z:c" the standard normal of Wiener process c, "a:w" an auxiliary normal and "b:w" a
+random sign, w the word that stands for the channel in the counter. No user's name contains a colon.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
+from sdesim.calculus import free_symbols
 from sdesim.expressions import Expr, const, symbol
 from sdesim.methods.bound import BoundSDE, Wiener
 from sdesim.methods.method import Method
@@ -32,6 +35,25 @@ class SDETrace:
         """How many states there are."""
         return len(self.step)
 
+    @cached_property
+    def draws(self) -> tuple[tuple[str, int], ...]:
+        """The random numbers of a step as (kind, word): every process's normal first, then what else is used."""
+        used = {name for name in free_symbols(*self.step) if name[:2] in ("a:", "b:")}
+        further = sorted((name[0], int(name[2:])) for name in used)
+        return (*(("z", c) for c in range(self.channels)), *further)
+
+    @cached_property
+    def joint(self) -> tuple[int, ...]:
+        """For each process the row among `draws` of its auxiliary normal, −1 if unused; empty if none is used."""
+        rows = {draw: i for i, draw in enumerate(self.draws)}
+        found = tuple(rows.get(("a", c), -1) for c in range(self.channels))
+        return found if max(found, default=-1) >= 0 else ()
+
+    @property
+    def names(self) -> list[str]:
+        """The symbols of `draws`."""
+        return [f"{kind}:{word}" for kind, word in self.draws]
+
 
 def trace(model: SDE, method: Method, varying: frozenset[str]) -> SDETrace:
     """Run the method's own lines on symbols.
@@ -45,6 +67,7 @@ def trace(model: SDE, method: Method, varying: frozenset[str]) -> SDETrace:
     m = BoundSDE(model, method.calculus or "ito", {n: symbol(f"p:{n}") for n in names})
     y = Vector(symbol(f"y:{i}") for i in range(m.dimension))
     dW = Vector(symbol(f"z:{c}") * symbol("s:") for c in range(len(m.channels)))
-    step = method.step(m, symbol("t:"), y, symbol("h:"), Wiener(dW))
+    w = Wiener(dW, symbol("s:"), lambda kind, word: symbol(f"{kind}:{word}"))
+    step = method.step(m, symbol("t:"), y, symbol("h:"), w)
     nodes = tuple(const(0.0) if is_structural_zero(e) else e for e in step)
     return SDETrace(nodes, len(m.channels), names, tuple(n for n in names if n in varying))

@@ -9,21 +9,22 @@ from importlib import import_module
 
 from sdesim.methods.method import Method
 
-_FILES = {"sde": "sde", "stencil": "field", "spectral": "spectral"}
+_FILES = {"sde": ("sde", "sde_rossler"), "stencil": ("field",), "spectral": ("spectral",)}
 
 
 def table() -> dict[str, Method]:
     """Every method by name; names are unique within a kind, and `find` tells kinds apart.
 
-    >>> sorted(m for m in table() if table()[m].kind == "sde")
-    ['euler_maruyama', 'heun', 'milstein']
+    >>> [m for m in table() if table()[m].strong == 1.5]
+    ['slowrk', 'sosri', 'sriw1', 'shark', 'sosra', 'sra3', 'sra1']
     """
     return {m.name: m for m in reversed(rows())}
 
 
 def rows(kinds: tuple[str, ...] = tuple(_FILES)) -> list[Method]:
     """Every method of the kinds, in the order of the files."""
-    return [m for kind in kinds for m in import_module(f"sdesim.methods.{_FILES[kind]}").METHODS]
+    files = [file for kind in kinds for file in _FILES[kind]]
+    return [m for file in files for m in import_module(f"sdesim.methods.{file}").METHODS]
 
 
 def find(name: str, kinds: tuple[str, ...]) -> Method:

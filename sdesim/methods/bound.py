@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from sdesim.calculus import evaluate, substitute
+from sdesim.calculus import evaluate, free_symbols, substitute
 from sdesim.expressions import Expr, is_zero
 from sdesim.methods.vector import ZERO, Vector, add, multiply
 from sdesim.models.sde import SDE
 
 
 class Wiener:
-    """The Wiener increments of one step: w.dW, one for each of the model's processes."""
+    """What drives one step: dW, one Wiener increment for each process, and on demand further random numbers.
 
-    def __init__(self, dW: Vector) -> None:
-        self.dW = dW
+    dZ     as many again, independent and of the same law: ∫ (W − W₀) ds over the step is ½h (dW + dZ/√3)
+    signs  independent fair signs ±1, one for each process
+    """
+
+    def __init__(self, dW: Vector, root: Any = None, draw: Callable[[str, int], Any] | None = None) -> None:
+        self.dW, self.root, self.draw = dW, root, draw
+
+    def _drawn(self, kind: str, word: int) -> Any:
+        if self.draw is None:
+            raise ValueError("this method needs more than the Wiener increments, and nothing to draw it from was given")
+        return self.draw(kind, word)
+
+    @cached_property
+    def dZ(self) -> Vector:
+        return Vector(self._drawn("a", c) * self.root for c in range(len(self.dW)))
+
+    @cached_property
+    def signs(self) -> Vector:
+        return Vector(self._drawn("b", c) for c in range(len(self.dW)))
+
+    def normals(self, k: int) -> Vector:
+        """Standard normals, one for each process, independent of dW, dZ and of those of any other k ≥ 1."""
+        return Vector(self._drawn("a", k << 16 | c) for c in range(len(self.dW)))
 
 
 class BoundSDE:
@@ -31,6 +52,11 @@ class BoundSDE:
         self.model, self.parameters = model, parameters
         self.drift = list(model.drift_in(calculus).values())
         self.dimension, self.channels = len(model.states), model.channels
+
+    @cached_property
+    def noise_moves(self) -> bool:
+        """Whether the noise's amplitude depends on the time."""
+        return "t" in free_symbols(*self.model.noise.values())
 
     def _values(self, nodes: Sequence[Expr], t: Any, y: Sequence[Any]) -> list[Any]:
         env = {**self.parameters, "t": t, **dict(zip(self.model.states, y, strict=True))}
