@@ -107,8 +107,8 @@ def to_dataset(
     check_attributes(attrs, "the Dataset")
 
     def variables_of(entries: Mapping[str, Any]) -> dict[str, xr.Variable]:
-        # the fast path: plain arrays, so xarray need not import dask.array (¼ s) to see that they are none of its own
-        return {name: xr.Variable(dims, values, about, fastpath=True) for name, (dims, values, about) in entries.items()}
+        # fast path: xarray would import dask.array (¼ s) to see that plain arrays are not dask's
+        return {name: xr.Variable(dims, array, notes, fastpath=True) for name, (dims, array, notes) in entries.items()}
 
     return xr.Dataset(variables_of(data), variables_of(coordinates), attrs)
 

@@ -37,16 +37,15 @@ def rerun(
             call = provenance.call_of(ds)
     else:
         call = provenance.call_of(source)
-    model, initial, times = (call.pop(key) for key in ("model", "initial", "times"))
     if members is not None:
         numbers = member_numbers(members)
         if call["design"] == "lhs":
-            parameters = {**model.parameters, **call["parameters"]}
+            parameters = {**call["model"].parameters, **call["parameters"]}
             call["parameters"] |= _own_points(call, parameters, "", Purpose.PARAMETER)
-            initial = initial | _own_points(call, initial, "initial ", Purpose.INITIAL)
+            call["initial"] |= _own_points(call, call["initial"], "initial ", Purpose.INITIAL)
             call["design"] = "random"
         call["members"] = numbers
-    return simulate(model, initial, times, **{**call, **changes})
+    return simulate(**{**call, **changes})
 
 
 def _own_points(call: Mapping[str, Any], values: Mapping[str, Any], prefix: str, purpose: Purpose) -> dict[str, Any]:
