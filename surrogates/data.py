@@ -214,7 +214,12 @@ def make_layout(
 
 
 def fields_to_tensor(ds: xr.Dataset, layout: Layout) -> Tensor:
-    """The variables as normalised fields (n, channels, *space), float32."""
+    """The variables as normalised fields (n, channels, *space), float32; ValueError for another grid."""
+    for axis, n in zip(layout.space, layout.shape, strict=True):
+        known, here = (d[axis].values if axis in d.coords else None for d in (layout.template, ds))
+        same = ds.sizes[axis] == n and (known is None or here is None or np.allclose(known, here))
+        if not same:
+            raise ValueError(f"the model's grid was wanted along {axis!r} ({n} cells), got another; interpolate first")
     arrays = []
     for name, scale in zip(layout.variables, layout.scales, strict=True):
         values = ds[name].transpose(*layout.samples, *layout.space).values.astype(np.float64)

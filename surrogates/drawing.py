@@ -6,6 +6,8 @@ field in any batch, selection or order.
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,7 @@ from surrogates.denoisers import Field
 from surrogates.fitting import Fitted
 from surrogates.gaussian import Gaussian
 from surrogates.guidance import LinearObservation, guided, matheron
+from surrogates.likelihood import log_likelihood
 from surrogates.processes import noise_levels, process
 
 LAWS = ("network", "gaussian", "baseline")
@@ -64,6 +67,14 @@ def condition_columns(
         if not np.isfinite(values).all() or (scale.logarithm and (values <= 0).any()):
             wanted = "finite and positive" if scale.logarithm else "finite"
             raise ValueError(f"condition {name!r} must be {wanted}, got {values[:5]}; correct these values")
+        beyond = float(np.abs(scale.forward(values)).max())
+        if beyond > 1.02:
+            low, high = scale.backward(np.array([-1.0, 1.0]))
+            warnings.warn(
+                f"condition {name!r} was learned between {low:.4g} and {high:.4g}, got values outside: the model "
+                f"extrapolates there; train on a wider range",
+                stacklevel=3,
+            )
         columns[name] = np.broadcast_to(values, len(numbers)).copy()
     return columns
 
@@ -115,6 +126,25 @@ def draw(fitted: Fitted, numbers: NDArray[np.int64], c: Tensor | None, how: Draw
         path = process(how.process)
         times = path.time_of_level(noise_levels(lowest, highest, how.steps or 18, rho=7.0)).to(x)
         return samplers.heun(denoise, x * path.alpha(times[0]), path, times).double().cpu()
+
+
+def log_density(
+    fitted: Fitted, x: Tensor, c: Tensor | None, law: str, *, steps: int, probes: int | None, seed: int
+) -> Tensor:
+    """ln p(x | c) in nats of the data's units, (n,), float64, under one of LAWS; x, c normalised.
+
+    The volume of the normalisation, Σ ln factor over all cells, is taken off. Options as in `Surrogate.log_likelihood`.
+    """
+    gaussian = fitted.baseline if law == "baseline" else fitted.gaussian
+    if law == "network":
+        denoise, x, c = bind(fitted, x, c)
+        levels = noise_levels(*fitted.noise_range, steps).flip(0).to(x)
+        probes = probes or (None if gaussian.dimensions <= 256 else 4)
+        value = log_likelihood(denoise, x, gaussian.to(x), levels, c, probes=probes, seed=seed)[0].double().cpu()
+    else:
+        value = gaussian.log_likelihood(x.double(), None if c is None else c.double())
+    factors = sum(math.log(scale.factor) for scale in fitted.layout.scales)
+    return value - factors * gaussian.dimensions / fitted.layout.channels
 
 
 def _posterior(

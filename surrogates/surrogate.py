@@ -21,12 +21,11 @@ from torch import nn
 
 from surrogates import data, files, fitting, packing
 from surrogates.denoisers import SKIPS
-from surrogates.drawing import LAWS, SAMPLERS, Draw, bind, condition_columns, draw
+from surrogates.drawing import LAWS, SAMPLERS, Draw, condition_columns, draw, log_density
 from surrogates.fitting import Fitted, NetworkOption, Plan, Verdict
 from surrogates.gaussian import Gaussian
 from surrogates.guidance import Observation, observe
-from surrogates.likelihood import log_likelihood
-from surrogates.processes import noise_levels, process
+from surrogates.processes import process
 from surrogates.training import Budget, Settings
 
 
@@ -120,13 +119,8 @@ class Surrogate:
         self._check_options()
         layout = data.make_layout(ds, self.variables, self.condition, self.boundary)
         budget = Budget(2000 if steps is None and seconds is None else steps, seconds)
-        settings = Settings(
-            batch=batch,
-            learning_rate=learning_rate,
-            weight=weight,
-            log=None if log is None else Path(log),
-            progress=progress,
-        )
+        path = None if log is None else Path(log)
+        settings = Settings(batch=batch, learning_rate=learning_rate, weight=weight, log=path, progress=progress)
         plan = Plan(
             self.network, self.skip, self.static, self.coordinates, budget, settings, validation, seed, self._device()
         )
@@ -200,23 +194,13 @@ class Surrogate:
         data.check_dataset(ds, self.variables, self.condition)
         sizes = {d: ds.sizes[d] for d in layout.samples}
         x = data.fields_to_tensor(ds, layout)
-        columns = [data.condition_values(ds, name, layout.samples) for name in self.condition]
+        columns = [data.condition_values(ds, name, layout.samples) for name in layout.condition]
         c = data.conditions_to_tensor(columns, layout)
-        gaussian = fitted.baseline if law == "baseline" else fitted.gaussian
-        if law == "network":
-            denoise, x, c = bind(fitted, x, c)
-            levels = noise_levels(*fitted.noise_range, steps).flip(0).to(x)
-            probes = probes or (None if gaussian.dimensions <= 256 else 4)
-            value = log_likelihood(denoise, x, gaussian.to(x), levels, c, probes=probes, seed=seed)[0].double()
-        else:
-            value = gaussian.log_likelihood(x.double(), None if c is None else c.double())
-        cells = gaussian.dimensions // layout.channels
-        volume = cells * sum(float(np.log(scale.factor)) for scale in layout.scales)
-        numbers = value.cpu().numpy().reshape(tuple(sizes.values())) - volume
+        value = log_density(fitted, x, c, law, steps=steps, probes=probes, seed=seed)
+        numbers = value.cpu().numpy().reshape(tuple(sizes.values()))
         coords = {d: ds.coords[d] for d in sizes if d in ds.coords}
-        return xr.DataArray(
-            numbers, coords, list(sizes), "log_likelihood", {"long_name": "log-likelihood", "units": "1"}
-        )
+        attrs = {"long_name": "log-likelihood", "units": "1"}
+        return xr.DataArray(numbers, coords, list(sizes), "log_likelihood", attrs)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model to one file (a zip of JSON and safetensors, nothing executable), whole or not at all."""

@@ -4,8 +4,9 @@
     block:  h ← h + conv₂( silu( a(e)·conv₁(silu(h)) + b(e) ) ),     e = MLP(features)                        (FiLM)
 
 No normalisation layer: one would hide the sample's amplitude, which the posterior mean depends on, and costs half
-of the time on a CPU. The last convolution starts at zero, so training starts from the denoiser's skip connection alone;
-the second convolution of each block starts small, which keeps the depth harmless at high learning rates. Every 3×3 convolution pads by the boundary of the domain.
+of the time on a CPU. The last convolution starts at zero, so training starts from the denoiser's skip alone; the second
+convolution of each block starts small, which keeps the depth harmless at high learning rates. Every 3×3 convolution
+pads by the boundary of the domain.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+
 from surrogates import Surrogate
 from surrogates.data import (
     condition_values,

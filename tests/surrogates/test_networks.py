@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
+
 from surrogates.denoisers import Denoiser, coordinate_channels, feature_count, input_channels
 from surrogates.gaussian import Gaussian
 from surrogates.modes import SpectralModes
 from surrogates.networks import UNet
 from surrogates.networks.padding import pad
-from torch.nn import functional
 
 torch.set_num_threads(1)
 MODES = {"periodic": "circular", "reflect": "replicate"}

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from surrogates.denoisers import (
     Denoiser,
     denoising_errors,
