@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from surrogates.denoisers import Field
 from surrogates.gaussian import Gaussian
+from surrogates.modes import Modes
 
 Trace = Callable[[Tensor, Tensor], Tensor]
 
@@ -47,6 +49,28 @@ def hutchinson(signs: Tensor) -> Trace:
     return trace
 
 
+@dataclass(frozen=True)
+class _Excess:
+    """What a denoiser adds to the Gaussian: g = G s/(σ√λ) and tr ∂G/∂x at coefficients z about the mean."""
+
+    denoise: Field
+    modes: Modes
+    mean: Tensor
+    variance: Tensor
+    trace: Trace
+
+    def __call__(self, z: Tensor, sigma: Tensor, *, traced: bool = True) -> tuple[Tensor, Tensor]:
+        square = self.variance + sigma**2
+        weights = self.variance / square
+        x = (self.mean + self.modes.synthesise(z)).detach().requires_grad_(traced)
+        with torch.set_grad_enabled(traced):
+            estimate = self.denoise(x, sigma)
+            # G as a whole goes through the trace, so that Hutchinson's noise in its Gaussian part cancels.
+            excess = estimate - self.mean - self.modes.synthesise(weights * self.modes.analyse(x - self.mean))
+            slope = self.trace(x, excess).detach() if traced else z.new_zeros(len(z))
+        return self.modes.analyse(excess.detach()) * square.sqrt() / (sigma * self.variance.sqrt()), slope
+
+
 def flow_log_density(
     denoise: Field,
     x: Tensor,
@@ -69,34 +93,16 @@ def flow_log_density(
     """
     mean, variance, modes = gaussian.mean(c), gaussian.variance(c), gaussian.modes
     root = variance.sqrt()
-
-    def excess(z: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """g at coefficients z about the mean, and the field and estimate whose trace may be wanted."""
-        square = variance + sigma**2
-        field = (mean + modes.synthesise(z)).detach().requires_grad_(True)
-        with torch.enable_grad():
-            estimate = denoise(field, sigma)
-        out = modes.analyse(estimate.detach() - mean) - variance / square * z
-        return out * square.sqrt() / (sigma * root), field, estimate
-
-    def spur(field: Tensor, estimate: Tensor, sigma: Tensor) -> Tensor:
-        """tr ∂G/∂x; the Gaussian part goes through the same functional, so that Hutchinson's noise in it cancels."""
-        weights = variance / (variance + sigma**2)
-        with torch.enable_grad():
-            part = estimate - modes.synthesise(weights * modes.analyse(field - mean))
-        return trace(field, part).detach()
-
+    part = _Excess(denoise, modes, mean, variance, trace)
     z = modes.analyse(x - mean)
-    g, field, estimate = excess(z, levels[0])
-    slope = spur(field, estimate, levels[0])
+    g, slope = part(z, levels[0])
     integral = torch.zeros(len(x), dtype=x.dtype, device=x.device)
     for sigma, after in zip(levels[:-1], levels[1:], strict=True):
         start, stop = (variance + sigma**2).sqrt(), (variance + after**2).sqrt()
         angle = torch.atan(root * (sigma - after) / (variance + sigma * after))
-        ahead = excess(stop / start * z + stop * angle * g, after)[0]
+        ahead, _ = part(stop / start * z + stop * angle * g, after, traced=False)
         z = stop / start * z + stop * angle * 0.5 * (g + ahead)
-        g, field, estimate = excess(z, after)
-        next_slope = spur(field, estimate, after)
+        g, next_slope = part(z, after)
         integral = integral + 0.5 * (slope + next_slope) * torch.log(after / sigma)
         slope = next_slope
     top, bottom = variance + levels[-1] ** 2, variance + levels[0] ** 2
