@@ -33,6 +33,8 @@ from surrogates.gaussian import Gaussian, level_like
 Skip = Literal["wiener", "plain"]
 SKIPS: tuple[Skip, ...] = ("wiener", "plain")
 WEIGHTS = ("posterior", "karras")
+NOISES = ("spectrum", "edm")
+EDM_RANGE = (0.004, 160.0)  # Karras' 0.002…80, for data of standard deviation ½, at unit variance
 _HARMONICS = 4
 
 
@@ -143,10 +145,18 @@ class Denoiser(nn.Module):
         return torch.cat(views, dim=1), torch.cat(columns, dim=1)
 
 
-def noise_like(n: int, noise_range: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """n noise levels, log σ uniform and stratified over the batch, in random order: (n,), float32."""
-    low, high = (math.log(s) for s in noise_range)
+def noise_like(
+    n: int, noise_range: tuple[float, float], generator: torch.Generator, *, law: str = "spectrum"
+) -> Tensor:
+    """n training noise levels, stratified over the batch, in random order: (n,), float32.
+
+    law "spectrum": log σ uniform over the range; "edm": ln σ ~ N(−1.2 + ln 2, 1.2²), Karras' law (table 1), which is
+    for data of standard deviation ½, carried over to unit variance.
+    """
     u = (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
+    if law == "edm":
+        return torch.exp(math.log(2.0) - 1.2 + 1.2 * torch.special.ndtri(u.clamp(1e-6, 1.0 - 1e-6)))
+    low, high = (math.log(s) for s in noise_range)
     return torch.exp(low + u * (high - low))
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from surrogates import data
 from surrogates.covariance import Choice, choose, fit_gaussian
 from surrogates.data import Layout
-from surrogates.denoisers import SKIPS, Denoiser, Skip, coordinate_channels, feature_count, input_channels
+from surrogates.denoisers import EDM_RANGE, SKIPS, Denoiser, Skip, coordinate_channels, feature_count, input_channels
 from surrogates.gaussian import Gaussian
 from surrogates.networks import UNet
 from surrogates.training import Budget, HeldOut, Settings, held_out, train
@@ -134,11 +134,12 @@ def fit(ds: xr.Dataset, layout: Layout, plan: Plan) -> Fitted:
     xt, ct = x[training].double(), None if c is None else c[training].double()
     choice = choose(xt, ct, layout.boundary, gap=gap)
     gaussian = fit_gaussian(xt, ct, layout.boundary, choice)
+    levels = EDM_RANGE if plan.settings.noise == "edm" else gaussian.noise_range(ct)
     baseline = gaussian
     if ct is not None:
         baseline = fit_gaussian(xt, None, layout.boundary, choose(xt, None, layout.boundary, gap=gap))
     fitted = Fitted(
-        layout, gaussian, baseline, choice, gaussian.noise_range(ct), _static_channels(ds, layout, choice, plan),
+        layout, gaussian, baseline, choice, levels, _static_channels(ds, layout, choice, plan),
         np.stack(columns, axis=1) if columns else np.zeros((len(x), 0)), None, None,
         Verdict("gaussian", math.nan, math.nan), [],
     )  # fmt: skip

@@ -24,7 +24,8 @@ def pack(
     """(config, tensors, log) of a fitted model, for the model file."""
     layout, tensors = fitted.layout, {"conditions": torch.from_numpy(np.ascontiguousarray(fitted.conditions))}
     laws = {}
-    for name, law in (("gaussian", fitted.gaussian), ("baseline", fitted.baseline)):
+    both = {"gaussian": fitted.gaussian} | ({} if fitted.baseline is fitted.gaussian else {"baseline": fitted.baseline})
+    for name, law in both.items():
         arrays, laws[name] = gaussian_tensors(law)
         tensors |= {f"{name}.{key}": value for key, value in arrays.items()}
     if fitted.static is not None:
@@ -68,7 +69,9 @@ def unpack(
         def part(prefix: str) -> dict[str, Tensor]:
             return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
-        gaussian, baseline = (gaussian_from_tensors(part(f"{n}."), config["laws"][n]) for n in ("gaussian", "baseline"))
+        gaussian = gaussian_from_tensors(part("gaussian."), config["laws"]["gaussian"])
+        plain = config["laws"].get("baseline")
+        baseline = gaussian if plain is None else gaussian_from_tensors(part("baseline."), plain)
         kept = config["verdict"]
         gain, error = (math.nan if kept[k] is None else float(kept[k]) for k in ("gain", "error"))
         low, high = (float(level) for level in config["noise_range"])

@@ -20,7 +20,7 @@ import xarray as xr
 from torch import nn
 
 from surrogates import data, files, fitting, packing
-from surrogates.denoisers import SKIPS
+from surrogates.denoisers import NOISES, SKIPS
 from surrogates.drawing import LAWS, SAMPLERS, Draw, condition_columns, draw, log_density
 from surrogates.fitting import Fitted, NetworkOption, Plan, Verdict
 from surrogates.gaussian import Gaussian
@@ -47,7 +47,7 @@ class Surrogate:
     variables
         names of the variables to learn together; they share their dimensions.
     condition
-        names of scalar conditions, one number per sample (coordinates on `member` or `time`).
+        names of scalar conditions, one number per sample.
     process
         the noising process whose path the Heun sampler walks: "edm" or "vp".
     network
@@ -56,17 +56,16 @@ class Surrogate:
         `skip`), or False for the Gaussian alone.
     skip
         "wiener", "plain", or "auto" to choose by held-out denoising after a short pilot.
+    noise
+        "spectrum": levels log-uniform over the range of the data's spectrum; "edm": Karras' published levels.
     boundary
         "periodic", "reflect" or "dirichlet" for all axes or per axis; None reads the attributes boundary_<axis>.
-    static
-        names of variables that depend on space alone, given to the network.
-    coordinates
-        whether the network sees where a cell lies; None: unless the domain is homogeneous.
+    static, coordinates
+        variables of space alone that the network sees; whether it sees where a cell lies (None: unless homogeneous).
     device
         a torch device; None takes a GPU if there is one.
 
-    Learned by `fit`: `gaussian_`, `baseline_` (the Gaussian field without conditions), `denoiser_`, `verdict_`,
-    `history_`, `noise_range_`.
+    Learned: `gaussian_`, `baseline_` (the Gaussian field without conditions), `verdict_`, `history_`, `noise_range_`.
 
     >>> rng = np.random.default_rng(0)
     >>> u = xr.DataArray(rng.normal(size=(60, 16)), dims=("member", "x"), coords={"x": np.arange(16.0)})
@@ -83,6 +82,7 @@ class Surrogate:
         network: NetworkOption = None,
         *,
         skip: str = "auto",
+        noise: str = "spectrum",
         boundary: Mapping[str, str] | str | None = None,
         static: Sequence[str] = (),
         coordinates: bool | None = None,
@@ -90,7 +90,8 @@ class Surrogate:
     ):
         self.variables = _names(variables, "variables")
         self.condition = _names(condition or (), "condition")
-        self.process, self.network, self.skip, self.boundary = process, network, skip, boundary
+        self.process, self.network, self.skip, self.noise = process, network, skip, noise
+        self.boundary = boundary
         self.static, self.coordinates, self.device = _names(static, "static"), coordinates, device
         self.fitted_: Fitted | None = None
         self.observation_: Observation | None = None
@@ -120,7 +121,7 @@ class Surrogate:
         layout = data.make_layout(ds, self.variables, self.condition, self.boundary)
         budget = Budget(2000 if steps is None and seconds is None else steps, seconds)
         path = None if log is None else Path(log)
-        settings = Settings(batch=batch, learning_rate=learning_rate, weight=weight, log=path, progress=progress)
+        settings = Settings(batch, learning_rate, weight=weight, noise=self.noise, log=path, progress=progress)
         plan = Plan(
             self.network, self.skip, self.static, self.coordinates, budget, settings, validation, seed, self._device()
         )
@@ -253,12 +254,15 @@ class Surrogate:
             "process": self.process,
             "skip": self.skip,
             "coordinates": self.coordinates,
+            "noise": self.noise,
             "static": list(self.static),
         }
 
     def _check_options(self) -> None:
         if self.skip not in (*SKIPS, "auto"):
             raise ValueError(f"skip= wants one of {[*SKIPS, 'auto']}, got {self.skip!r}; choose one of these")
+        if self.noise not in NOISES:
+            raise ValueError(f"noise= wants one of {list(NOISES)}, got {self.noise!r}; choose one of these")
         if isinstance(self.network, nn.Module) and self.skip == "auto":
             raise ValueError("a ready-made network= wants a fixed skip=, got 'auto'; choose 'wiener' or 'plain'")
 
@@ -281,7 +285,7 @@ def load(path: str | os.PathLike[str], *, network: nn.Module | None = None, devi
     fitted, options = packing.unpack(config, tensors, log, str(path), network)
     layout = fitted.layout
     model = Surrogate(layout.variables, layout.condition, options["process"], network, device=device)
-    model.skip = options["skip"]
+    model.skip, model.noise = options["skip"], options["noise"]
     model.coordinates, model.static = options["coordinates"], tuple(options["static"])
     if fitted.denoiser is not None:
         fitted.denoiser.to(model._device())

@@ -61,6 +61,7 @@ class Settings:
     weight_decay: float = 1e-2
     clip: float = 1.0
     weight: str = "posterior"
+    noise: str = "spectrum"
     checks: int = 5
     shift: bool = False
     log: Path | None = None
@@ -170,7 +171,7 @@ def _step(
     clean, condition = x[index], None if c is None else c[index]
     if settings.shift:
         clean = _roll(clean, generator)
-    sigma = noise_like(settings.batch, denoiser.noise_range, generator).to(clean)
+    sigma = noise_like(settings.batch, denoiser.noise_range, generator, law=settings.noise).to(clean)
     epsilon = torch.randn(clean.shape, generator=generator).to(clean)
     estimate = denoiser(clean + level_like(sigma, clean) * epsilon, sigma, condition)
     weight = loss_weight(settings.weight, denoiser.gaussian, sigma, condition)

@@ -180,6 +180,8 @@ def test_bad_requests(model):
         sur.Surrogate(["u"]).sample(2)
     with pytest.raises(ValueError, match=r"process= wants one of"):
         sur.Surrogate(["u"], process="ddim").fit(ensemble())
+    with pytest.raises(ValueError, match=r"noise= wants one of"):
+        sur.Surrogate(["u"], noise="cosine").fit(ensemble())
     with pytest.raises(ValueError, match=r"fixed skip="):
         sur.Surrogate(["u"], network=torch.nn.Identity()).fit(ensemble())
 
