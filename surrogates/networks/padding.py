@@ -47,13 +47,22 @@ class _Pad(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        width, boundary = ctx.width, ctx.boundary
-        g = grads[0].clone()
-        for axis in reversed(range(2, 2 + len(boundary))):
-            kind, n = boundary[axis - 2], g.shape[axis] - 2 * width
-            for halo, source, flipped in reversed(_sides(n, width, kind)):
-                g[(slice(None),) * axis + (source,)] += _copy(g, axis, halo, flipped)
-        return g[(slice(None), slice(None), *[slice(width, -width)] * len(boundary))], None, None
+        axes = list(zip(range(2, 2 + len(ctx.boundary)), ctx.boundary, strict=True))
+        return _fold(grads[0], ctx.width, axes), None, None
+
+
+def _fold(g: Tensor, width: int, axes: list[tuple[int, str]]) -> Tensor:
+    """The adjoint of padding along `axes`: the interior, copied once, plus the halos where they came from."""
+    if not axes:
+        # a copy even where the view is contiguous already: the halos are added in place
+        return g.clone(memory_format=torch.channels_last if g.ndim == 4 else torch.contiguous_format)
+    (axis, kind), rest = axes[0], axes[1:]
+    n = g.shape[axis] - 2 * width
+    inner = _fold(g.narrow(axis, width, n), width, rest)
+    for halo, source, flipped in _sides(n, width, kind):
+        start = source.start - width
+        inner.narrow(axis, start, width).add_(_fold(_copy(g, axis, halo, flipped), width, rest))
+    return inner
 
 
 def pad(x: Tensor, width: int, boundary: tuple[str, ...]) -> Tensor:

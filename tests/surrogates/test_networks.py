@@ -28,6 +28,16 @@ def test_padding_and_its_adjoint_against_torch(boundary, axes):
     assert torch.allclose(mine, other, atol=1e-6)
 
 
+@pytest.mark.parametrize("boundary", list(MODES))
+def test_the_adjoint_leaves_its_argument_alone(boundary):
+    """One member, one channel: the interior of the gradient is a contiguous view, and must still be copied."""
+    x = torch.randn(1, 1, 5, requires_grad=True)
+    out = pad(x, 1, (boundary,))
+    g = torch.arange(7.0).reshape(1, 1, 7)
+    torch.autograd.grad(out, x, g)
+    assert torch.equal(g, torch.arange(7.0).reshape(1, 1, 7))
+
+
 def random_unet(boundary: tuple[str, ...], inputs: int = 2) -> UNet:
     torch.manual_seed(0)
     net = UNet(inputs, 1, features=3, boundary=boundary, widths=(8, 12, 16))
