@@ -32,6 +32,7 @@ _HOME = {
     "simulate": "simulation",
     "rerun": "replay",
     "estimate": "estimation.estimate",
+    "fokker_planck": "models.fokker_planck",
     "equations": "",
     "save": "storage",
     "open": "storage",
@@ -51,6 +52,7 @@ __all__ = [
     "WhiteNoise",
     "equations",
     "estimate",
+    "fokker_planck",
     "methods",
     "open",
     "rerun",
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from sdesim.estimation.estimate import estimate
     from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
     from sdesim.grids import Grid
+    from sdesim.models.fokker_planck import fokker_planck
     from sdesim.models.pde import PDE
     from sdesim.models.sde import SDE
     from sdesim.replay import rerun

@@ -51,8 +51,8 @@ class PDE:
 
     Raises:
         KeyError: a state, axis or parameter that does not exist.
-        ValueError: an expression with an unknown name, a negative diffusivity or a tensor that is not positive
-            definite (for the given parameters), an array of the wrong shape, a reserved or repeated name.
+        ValueError: an expression with an unknown name, a negative diffusivity or a tensor that is negative in
+            some direction (for the given parameters), an array of the wrong shape, a reserved or repeated name.
 
     >>> print(PDE(Grid(x=(0, 1, 8)), diffusivity="kappa", reaction="-u", parameters={"kappa": 0.1}))
     ∂u/∂t = ∇·(kappa ∇u) - u

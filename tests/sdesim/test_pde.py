@@ -135,7 +135,7 @@ def test_equations_in_words():
     ({"diffusivity": "x - 0.5"}, ValueError, "somewhere on the grid"),
     ({"diffusivity": np.full((4, 6), -1.0)}, ValueError, "somewhere on the grid"),
     ({"diffusivity": np.full((4, 6), np.nan)}, ValueError, "24 values that are not finite"),
-    ({"diffusivity": [[1.0, 2.0], [2.0, 1.0]]}, ValueError, "positive definite; its lowest eigenvalue is -1"),
+    ({"diffusivity": [[1.0, 2.0], [2.0, 1.0]]}, ValueError, "negative in any direction; its lowest eigenvalue is -1"),
     ({"diffusivity": [[1.0, 0.0]]}, ValueError, "2 × 2"),
     ({"diffusivity": np.ones((6, 4))}, ValueError, r"shape \(4, 6\)"),
     ({"diffusivity": "kapa", "parameters": {"kappa": 1.0}}, ValueError, "unknown name 'kapa'.*kappa"),
