@@ -124,12 +124,23 @@ def horner(m: Machine, x: Value, coefficients: tuple[float, ...]) -> Value:
     return total
 
 
+def paired(m: Machine, x: Value, coefficients: tuple[float, ...]) -> Value:
+    """The same polynomial as even(x²) + x·odd(x²): half as long a chain of operations that wait for each other.
+
+    >>> float(paired(NUMPY, np.float64(2.0), (1.0, 0.0, 3.0)))
+    7.0
+    """
+    square = x * x
+    even, odd = coefficients[::-2][::-1], coefficients[-2::-2][::-1]
+    return horner(m, square, even) + x * horner(m, square, odd)
+
+
 def _exp_parts(m: Machine, x: Value) -> tuple[Value, Value]:
     """(k in the low bits, expm1(r)) with x = k·ln 2 + r, |r| ≤ ½ ln 2."""
     t = x * m.f64(1.4426950408889634) + m.f64(MAGIC)
     k = t - m.f64(MAGIC)
     r = (x - k * m.f64(LN2_HIGH)) - k * m.f64(LN2_LOW)
-    return m.bits(t), horner(m, r, _EXP) * r * r + r
+    return m.bits(t), paired(m, r, _EXP) * (r * r) + r
 
 
 def exp(m: Machine, x: Value) -> Value:

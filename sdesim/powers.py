@@ -1,7 +1,7 @@
 """xʸ for any real exponent, written once for every machine (see `sdesim.arithmetic`).
 
 The logarithm is carried in two floats: an error of 2⁻⁵³ in ln x would be multiplied by y. Exact products come from
-Dekker's splitting (Numer. Math. 18, 1971), since fused multiply–add is not assumed.
+Dekker's splitting (Numer. Math. 18, 1971) as fdlibm uses it (Sun Microsystems 1993, e_pow.c); no fused multiply–add.
 """
 
 from __future__ import annotations
@@ -16,57 +16,56 @@ from sdesim.arithmetic import (
     Machine,
     Value,
     exp,
-    horner,
     log_parts,
     normalised,
+    paired,
 )
 
 
-def _split(m: Machine, x: Value) -> tuple[Value, Value]:
-    """x = high + low with 26 bits each (Dekker 1971): products of such halves are exact."""
-    high = m.real(m.bits(x) & m.u64(0xFFFFFFFFF8000000))
-    return high, x - high
+def _head(m: Machine, x: Value) -> Value:
+    """x without its last 32 bits: products of two such numbers are exact (Dekker 1971)."""
+    return m.real(m.bits(x) & m.u64(0xFFFFFFFF00000000))
 
 
-def _product(m: Machine, x: Value, y: Value) -> tuple[Value, Value]:
-    """x·y = p + e exactly, without fused multiply–add."""
-    p = x * y
-    (xh, xl), (yh, yl) = _split(m, x), _split(m, y)
-    return p, ((xh * yh - p) + xh * yl + xl * yh) + xl * yl
-
-
-# 2/(2n + 5) for n = 9 … 0: the series of 2·artanh s beyond s³, to 2⁻⁵⁴ for s² ≤ 0.0295
-_TAIL = tuple(2.0 / (2 * n + 5) for n in range(9, -1, -1))
-_TWO_THIRDS = 0.6666666666666666, 3.700743415417188e-17
+# (3/2s)·ln(1 + f) = 3 + s² + s⁴·(3/5 + 3/7 s² + 3/9 s⁴ + …): the last factor, Chebyshev fit to 2⁻⁵⁸
+_SERIES = (
+    0.1758457654214663,
+    0.17559372811383578,
+    0.20002206357338018,
+    0.23076892456343187,
+    0.27272727502971605,
+    0.3333333333248435,
+    0.4285714285714405,
+    0.6,
+)
+_TWO_THIRDS = 0.6666666666666666
+_TWO_THIRDS_HEAD, _TWO_THIRDS_REST = 0.6666665077209473, 1.5894571940104166e-07
 
 
 def _log_pair(m: Machine, x: Value) -> tuple[Value, Value]:
-    """ln x = high + low to about 2⁻⁶⁴ relative, for a positive normal or subnormal x.
+    """ln x = head + rest to about 2⁻⁶⁴ relative, for a positive normal or subnormal x; the head has 21 bits.
 
-    ln(1 + f) = 2s + ⅔s³ + s⁵·Q(s²), s = f/(2 + f); s, ⅔s² and the sums are carried in two floats.
+    ln(1 + f) = ⅔ s (3 + s² + …) with s = f/(2 + f); every factor is split in a head and a rest as in fdlibm's e_pow.c.
     """
     scaled, shift = normalised(m, x)
     k, f = log_parts(m, scaled)
     k = k + shift
-    d = m.f64(2.0) + f
-    s = f / d
-    p, e = _product(m, s, d)
-    s_low = (((f - p) - e) - s * (f - (d - m.f64(2.0)))) / d
-    z, z_low = _product(m, s, s)
-    z_low = z_low + m.f64(2.0) * s * s_low
-    t, t_low = _product(m, z, m.f64(_TWO_THIRDS[0]))
-    t_low = t_low + (z * m.f64(_TWO_THIRDS[1]) + z_low * m.f64(_TWO_THIRDS[0]))
-    rest = z * z * horner(m, z, _TAIL)
-    u = t + rest
-    u_low = ((t - u) + rest) + t_low
-    v, v_low = _product(m, s, u)
-    v_low = v_low + (s * u_low + s_low * u)
-    big, small = k * m.f64(LN2_HIGH), m.f64(2.0) * s
-    sum_ = big + small
-    high = sum_ + v
-    low = ((big - sum_) + small) + ((sum_ - high) + v) + (v_low + m.f64(2.0) * s_low + k * m.f64(LN2_LOW))
-    total = high + low
-    return total, (high - total) + low
+    three, d = m.f64(3.0), m.f64(2.0) + f
+    inverse = m.f64(1.0) / d
+    s = f * inverse
+    s_head, d_head = _head(m, s), _head(m, d)
+    s_rest = ((f - s_head * d_head) - s_head * (f - (d_head - m.f64(2.0)))) * inverse
+    z, z_head = s * s, s_head * s_head
+    r = z * z * paired(m, z, _SERIES) + s_rest * (s_head + s)
+    t_head = _head(m, three + z_head + r)
+    t_rest = r - ((t_head - three) - z_head)
+    u, v = s_head * t_head, s_rest * t_head + t_rest * s
+    p_head = _head(m, u + v)
+    p_rest = v - (p_head - u)
+    big, y = k * m.f64(LN2_HIGH), m.f64(_TWO_THIRDS_HEAD) * p_head
+    rest = m.f64(_TWO_THIRDS_REST) * p_head + p_rest * m.f64(_TWO_THIRDS) + k * m.f64(LN2_LOW)
+    head = _head(m, (y + rest) + big)
+    return head, rest - ((head - big) - y)
 
 
 def power(m: Machine, x: Value, y: Value) -> Value:
@@ -81,8 +80,10 @@ def power(m: Machine, x: Value, y: Value) -> Value:
     one, zero, inf, nan = m.f64(1.0), m.f64(0.0), m.f64(math.inf), m.f64(math.nan)
     high, low = _log_pair(m, m.select(a == zero, one, m.select(a == inf, one, a)))
     bounded = m.select(y > m.f64(1e300), m.f64(1e300), m.select(y < m.f64(-1e300), m.f64(-1e300), y))
-    p, e = _product(m, bounded, high)
-    e = m.select(m.abs(p) < m.f64(800.0), e + bounded * low, zero)
+    y_head = _head(m, bounded)
+    big, small = y_head * high, (bounded - y_head) * high + bounded * low
+    p = big + small
+    e = m.select(m.abs(p) < m.f64(800.0), small - (p - big), zero)
     grown = exp(m, p)
     r = m.select(grown < inf, grown + grown * e, grown)
     limit = m.select(y > zero, one, m.select(y < zero, m.f64(-1.0), zero))  # exponent's sign, for x = 0 and ∞
@@ -95,5 +96,5 @@ def power(m: Machine, x: Value, y: Value) -> Value:
     fraction = m.select(a == zero, r, m.select(a == inf, r, nan))
     negative = m.select(large, r, m.select(whole, m.select(odd, -r, r), fraction))
     r = m.select((m.bits(x) & m.u64(SIGN)) != m.u64(0), negative, r)
-    r = m.select(x != x, x, m.select(y != y, y, r))
-    return m.select(y == zero, one, m.select(x == one, one, r))
+    r = m.select(x != x, x, m.select(y != y, m.select(x == one, one, y), r))
+    return m.select(y == zero, one, r)
