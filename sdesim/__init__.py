@@ -31,6 +31,8 @@ _HOME = {
     "GaussianField": "fields",
     "simulate": "simulation",
     "rerun": "replay",
+    "brownian": "paths",
+    "check": "checking",
     "estimate": "estimation.estimate",
     "fokker_planck": "models.fokker_planck",
     "equations": "",
@@ -50,6 +52,8 @@ __all__ = [
     "Robin",
     "SDE",
     "WhiteNoise",
+    "brownian",
+    "check",
     "equations",
     "estimate",
     "fokker_planck",
@@ -63,12 +67,14 @@ __all__ = [
 if TYPE_CHECKING:
     from sdesim import equations
     from sdesim.boundaries import Absorbing, Dirichlet, Neumann, Periodic, Reflecting, Robin
+    from sdesim.checking import check
     from sdesim.estimation.estimate import estimate
     from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
     from sdesim.grids import Grid
     from sdesim.models.fokker_planck import fokker_planck
     from sdesim.models.pde import PDE
     from sdesim.models.sde import SDE
+    from sdesim.paths import brownian
     from sdesim.replay import rerun
     from sdesim.simulation import simulate
     from sdesim.storage import open, save
