@@ -40,7 +40,7 @@ def choose(
 
     >>> ou = SDE({"x": "-x"}, {"x": "0.5"})
     >>> choose(ou, None, 0.1, np.array([0.0, 1.0]), np.zeros((1, 1)), {}).method.name
-    'heun'
+    'shark'
     """
     number = isinstance(dt, (int, float, np.number)) and not isinstance(dt, bool)
     if dt is not None and not (number and math.isfinite(dt) and dt > 0):
@@ -63,11 +63,13 @@ def _for_sde(model: SDE, name: str | None, dt: float | None, clock: NDArray[np.f
         )
     reason = "asked for"
     if name is None:
-        name, reason = _best_for(noise, model.interpretation)
+        name, reason = _best_for(model)
     method = find(name, ("sde",))
     if noise not in method.noise:
-        able = ", ".join(m.name for m in rows(("sde",)) if noise in m.noise)
+        able = ", ".join(m.name for m in rows(("sde",)) if m.refusal(model) is None)
         raise ValueError(f"{name} does not serve {noise} noise, which this model has; use one of {able}")
+    if (refusal := method.refusal(model)) is not None:
+        raise ValueError(f"{name}: {refusal}")
     if dt is None:
         gaps = np.diff(clock)
         dt = float(gaps.min()) / _STEPS if gaps.size else 1.0
@@ -75,16 +77,24 @@ def _for_sde(model: SDE, name: str | None, dt: float | None, clock: NDArray[np.f
     return Choice(method, float(dt), reason)
 
 
-def _best_for(noise: str, interpretation: str) -> tuple[str, str]:
+def _best_for(model: SDE) -> tuple[str, str]:
+    """The method of highest order that evaluates the model only where its solution may be.
+
+    Methods of strong order 1½ for multiplicative noise look about √h g away from the path, which a noise such as √x
+    need not bear: they are there by name.
+    """
+    noise, stratonovich = model.noise_type, model.interpretation == "stratonovich"
+    if noise in ("none", "additive") and find("align", ("sde",)).refusal(model) is None:
+        return "align", "a Langevin equation: strong order 2, its friction and noise solved exactly"
     if noise == "none":
-        return "heun", "no noise: order 2"
+        return "sra3", "no noise: order 3"
     if noise == "additive":
-        return "heun", "additive noise: strong order 1 in either calculus, and order 2 in the drift"
+        return "shark", "additive noise: strong order 1.5 in either calculus, with two evaluations of the drift"
     if noise == "general":
-        return "heun" if interpretation == "stratonovich" else "euler_maruyama", (
+        return "heun" if stratonovich else "euler_maruyama", (
             "the noise does not commute: strong order 1 would need Lévy areas"
         )
-    if interpretation == "stratonovich":
+    if stratonovich:
         return "heun", f"{noise} noise in the Stratonovich calculus: strong order 1 without derivatives"
     return "milstein", f"{noise} noise: strong order 1 with derivatives taken on the expressions"
 

@@ -87,7 +87,7 @@ def _milstein_without_areas(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector
     total: Vector = y + m.f(t, y) * h + m.noise(t, y, w.dW)
     terms = [(i, c, k) for i in range(m.dimension) for c in range(len(m.channels)) for k in range(len(m.channels))]
     nodes = [model.derived(m.channels[c], model.states[i], m.channels[k]) for i, c, k in terms]
-    for (i, c, k), value in zip(terms, m._values(nodes, t, y), strict=True):
+    for (i, c, k), value in zip(terms, m.values(nodes, t, y), strict=True):
         area = w.dW[c] * w.dW[k] - h if c == k else w.dW[c] * w.dW[k]
         total[i] = add(total[i], multiply(multiply(value, area), 0.5))
     return total

@@ -9,7 +9,11 @@ from importlib import import_module
 
 from sdesim.methods.method import Method
 
-_FILES = {"sde": ("sde", "sde_rossler"), "stencil": ("field",), "spectral": ("spectral",)}
+_FILES = {
+    "sde": ("sde", "sde_rossler", "sde_weak", "sde_implicit", "sde_stabilised", "langevin"),
+    "stencil": ("field",),
+    "spectral": ("spectral",),
+}
 
 
 def table() -> dict[str, Method]:

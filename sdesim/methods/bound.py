@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from sdesim.calculus import evaluate, free_symbols, substitute
+from sdesim.calculus import differentiate, evaluate, free_symbols, substitute
 from sdesim.expressions import Expr, is_zero
 from sdesim.methods.vector import ZERO, Vector, add, multiply
 from sdesim.models.sde import SDE
@@ -58,7 +58,8 @@ class BoundSDE:
         """Whether the noise's amplitude depends on the time."""
         return "t" in free_symbols(*self.model.noise.values())
 
-    def _values(self, nodes: Sequence[Expr], t: Any, y: Sequence[Any]) -> list[Any]:
+    def values(self, nodes: Sequence[Expr], t: Any, y: Sequence[Any]) -> list[Any]:
+        """Expressions of the model at (t, y); a structural zero stays one."""
         env = {**self.parameters, "t": t, **dict(zip(self.model.states, y, strict=True))}
         if any(isinstance(v, Expr) for v in (t, *y)):
             return [ZERO if is_zero(n) else substitute(n, env) for n in nodes]
@@ -67,12 +68,12 @@ class BoundSDE:
 
     def f(self, t: Any, y: Vector) -> Vector:
         """Drift at (t, y)."""
-        return Vector(self._values(self.drift, t, y))
+        return Vector(self.values(self.drift, t, y))
 
     def g(self, t: Any, y: Vector) -> dict[tuple[int, int], Any]:
         """Noise at (t, y) by (state, Wiener process), without its structural zeros."""
         keys = [(self.model.states.index(s), self.channels.index(c)) for s, c in self.model.noise]
-        return dict(zip(keys, self._values(list(self.model.noise.values()), t, y), strict=True))
+        return dict(zip(keys, self.values(list(self.model.noise.values()), t, y), strict=True))
 
     def dot(self, g: Mapping[tuple[int, int], Any], w: Sequence[Any]) -> Vector:
         """Σ_c g_c w_c."""
@@ -81,9 +82,33 @@ class BoundSDE:
             total[i] = add(total[i], multiply(value, w[c]))
         return total
 
+    def column(self, g: Mapping[tuple[int, int], Any], c: int) -> Vector:
+        """g_c as a vector."""
+        return Vector(g.get((i, c), ZERO) for i in range(self.dimension))
+
+    def felt(self, c: int) -> list[tuple[int, int]]:
+        """The entries (state, Wiener process) of g that depend on a state which process c moves."""
+        moved = {s for s, name in self.model.noise if name == self.channels[c]}
+        names, entries = self.model.states, self.model.noise.items()
+        return [(names.index(s), self.channels.index(k)) for (s, k), g in entries if free_symbols(g) & moved]
+
     def noise(self, t: Any, y: Vector, w: Sequence[Any]) -> Vector:
         """Σ_c g_c(t, y) w_c."""
         return self.dot(self.g(t, y), w)
+
+    @cached_property
+    def _slopes(self) -> list[Expr]:
+        return [differentiate(f, name) for f in self.drift for name in self.model.states]
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether the drift is a linear function of the states and a constant: its Jacobian does not depend on them."""
+        return not free_symbols(*self._slopes) & set(self.model.states)
+
+    def jacobian(self, t: Any, y: Vector) -> list[list[Any]]:
+        """∂f_i/∂x_j at (t, y), derived on the expressions."""
+        n, values = self.dimension, self.values(self._slopes, t, y)
+        return [values[i * n : (i + 1) * n] for i in range(n)]
 
     @cached_property
     def _milstein_terms(self) -> dict[tuple[int, int, int], Expr]:
@@ -95,7 +120,7 @@ class BoundSDE:
     def milstein(self, t: Any, y: Vector, w: Sequence[Any], h: Any) -> Vector:
         """Σ_{c,k} L^c g_k (w_c w_k − δ_ck h) for commutative noise: the terms c < k count twice."""
         total = Vector([ZERO] * self.dimension)
-        values = self._values(list(self._milstein_terms.values()), t, y)
+        values = self.values(list(self._milstein_terms.values()), t, y)
         for (i, c, k), value in zip(self._milstein_terms, values, strict=True):
             factor = w[c] * w[c] - h if c == k else w[c] * w[k] * 2.0
             total[i] = add(total[i], multiply(value, factor))

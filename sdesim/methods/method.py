@@ -16,7 +16,8 @@ class Method:
 
     `step` is the pure function of its paper. `kind` is "sde" (finite-dimensional), "stencil" (fields, finite volumes)
     or "spectral" (fields, modal space). `calculus` is the stochastic calculus whose solution it converges to, None if
-    it takes no noise. Orders are those of the source; `strong` and `weak` are None where they do not apply.
+    it takes no noise. Orders are those of the source, `order` the one without noise; `strong` and `weak` are None where
+    they do not apply. `requires` raises ValueError for a model whose structure the method does not serve.
 
     >>> from sdesim.methods import table
     >>> table()["milstein"].strong
@@ -33,6 +34,24 @@ class Method:
     strong: float | None = None
     weak: float | None = None
     details: str = ""
+    requires: Callable[[Any], None] | None = None
+
+    def refusal(self, model: Any) -> str | None:
+        """Why the method does not serve an SDE, by the type of its noise or its structure; None if it does.
+
+        >>> import sdesim as sim
+        >>> from sdesim.methods import find
+        >>> find("sra1", ("sde",)).refusal(sim.SDE({"x": "-x"}, {"x": "x"}))
+        'it does not serve scalar noise'
+        """
+        if model.noise_type not in self.noise:
+            return f"it does not serve {model.noise_type} noise"
+        try:
+            if self.requires is not None:
+                self.requires(model)
+        except ValueError as error:
+            return str(error)
+        return None
 
     def __post_init__(self) -> None:
         unknown = set(self.noise) - {*NOISE_TYPES, "multiplicative"}

@@ -53,18 +53,25 @@ MODELS = {
         p=0.7,
     ),
     "powers": model({"x": "p**x - x**p + 2**(1/3)*x"}, {"x": "0.1*abs(x)**p"}, "scalar", p=1.4),
+    "Langevin": model(
+        {"v": "sin(x) - x - (g + 0.1)*v", "x": "v", "y": "w", "w": "-x*y - 0.3*w"},
+        {"v": "s", "w": {"a": 0.4, "b": 0.1}}, "additive", g=0.5, s=0.3,
+    ),
+    "frictionless": model({"x": "v", "v": "-x**3"}, {"v": "0.2"}, "additive"),
     "Stratonovich": model({"x": "-x"}, {"x": "0.3 + 0.4*sin(x)"}, "scalar", "stratonovich"),
     "Hänggi–Klimontovich": model(
         {"x": "-x", "y": "x"}, {"x": {"a": "0.2*y", "b": "0.3"}, "y": {"b": "0.4*x"}}, "general", "hanggi-klimontovich"
     ),
 }  # fmt: skip
-OF_EACH_TYPE = ("no noise", "shared additive", "scalar", "diagonal", "commutative", "general")
+OF_EACH_TYPE = ("no noise", "shared additive", "scalar", "diagonal", "commutative", "general", "Langevin", "frictionless")
 ON_ALL = ("euler_maruyama", "milstein", "heun")  # every model by these, one of each type of noise by every other method
+
+
 CASES = [
     (method.name, name)
     for method in rows(("sde",))
     for name in (MODELS if method.name in ON_ALL else OF_EACH_TYPE)
-    if MODELS[name].noise_type in method.noise
+    if method.refusal(MODELS[name]) is None and (method.requires or method.name in ON_ALL or name[0] not in "Lf")
 ]  # fmt: skip
 
 

@@ -148,7 +148,7 @@ def test_initial_values_and_parameters_fill_the_cube_together():
 
 def test_statistics_are_those_of_the_states(whole):
     ds = run(save="statistics")
-    assert "x" not in ds and dict(ds.sizes) == {"member": 64, "time": 4}
+    assert "x" not in ds and dict(ds.sizes) == {"member": 64, "time": 4, "bin": 64}
     for name in ("x", "v"):
         np.testing.assert_allclose(ds[f"{name}_mean"], whole[name].mean("member"), rtol=1e-13, atol=1e-15)
         np.testing.assert_allclose(ds[f"{name}_variance"], whole[name].var("member", ddof=1), rtol=1e-12, atol=1e-15)

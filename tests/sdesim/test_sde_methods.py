@@ -1,0 +1,164 @@
+"""Every SDE method through the same harnesses: order without noise, strong order on a shared path, weak order and
+stationary law by quadrature, and what is particular to implicit, stabilised and Langevin methods.
+
+The strong harness drives all steps by one fine path: W, its integral and the next moment of each coarse step are
+aggregated from the fine ones exactly, so a slope is measured on noise that really has the type tested. The weak
+harness needs no sampling: for a linear model, a step maps polynomials of degree 2 to such polynomials, and its
+expectation over Gauss–Hermite nodes and signs is exact.
+"""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+import sdesim as sim
+from sdesim.methods import find, rows
+from sdesim.methods.bound import BoundSDE, Wiener
+from sdesim.methods.sde_rossler import TABLEAUS, AdditiveTableau, DiagonalTableau
+from sdesim.methods.vector import Vector
+
+EVERY = rows(("sde",))
+
+
+def slope(steps, errors):
+    """The slope of log₂ error against log₂ h."""
+    return -np.polyfit(np.log2(steps), np.log2(errors), 1)[0]
+
+
+# ---- order without noise
+
+
+@pytest.mark.parametrize("method", EVERY, ids=lambda m: m.name)
+def test_order_without_noise(method):
+    model = sim.SDE({"x": "v", "v": "-sin(x) + 0.3*cos(t) - 0.2*v"})
+    bound = BoundSDE(model, method.calculus, {})
+
+    def end(step, n):
+        y, h = Vector([np.float64(1.0), np.float64(0.5)]), np.float64(2.0 / n)
+        for s in range(n):
+            y = step(bound, s * h, y, h, Wiener(Vector()))
+        return np.array([float(v) for v in y])
+
+    exact = end(find("dri1", ("sde",)).step, 4096)
+    levels = np.array([32, 64, 128])
+    found = slope(levels, [np.linalg.norm(end(method.step, n) - exact) for n in levels])
+    assert abs(found - method.order) < 0.15
+
+
+# ---- the tableaus
+
+
+def full(rows_, n):
+    return np.array([[*row, *(0.0,) * (n - len(row))] for row in rows_])
+
+
+@pytest.mark.parametrize("name", TABLEAUS)
+def test_tableaus_satisfy_roesslers_order_conditions(name):
+    # Rößler 2010, theorems 5.1 (SRI) and 6.1 (SRA)
+    T = TABLEAUS[name]
+    n = len(T.alpha)
+    A0, B0 = full(T.A0, n), full(T.B0, n)
+    a, c0, c1, b1, b2, e = np.array(T.alpha), np.array(T.c0), np.array(T.c1), np.array(T.beta1), np.array(T.beta2), np.ones(n)
+    zero = [a @ e - 1, b1 @ e - 1, b2 @ e, a @ (B0 @ e) - 1, a @ (A0 @ e) - 1 / 2, a @ (B0 @ e) ** 2 - 3 / 2]
+    zero += list(A0 @ e - c0)
+    if isinstance(T, AdditiveTableau):
+        zero += [b1 @ c1 - 1, b2 @ c1 + 1]
+    else:
+        assert isinstance(T, DiagonalTableau)
+        A1, B1 = full(T.A1, n), full(T.B1, n)
+        b3, b4, B1e = np.array(T.beta3), np.array(T.beta4), B1 @ e
+        zero += list(A1 @ e - c1)
+        zero += [b3 @ e, b4 @ e, b1 @ B1e, b2 @ B1e - 1, b3 @ B1e, b4 @ B1e]
+        zero += [b1 @ (A1 @ e) - 1, b2 @ (A1 @ e), b3 @ (A1 @ e) + 1, b4 @ (A1 @ e)]
+        zero += [b1 @ B1e**2 - 1, b2 @ B1e**2, b3 @ B1e**2 + 1, b4 @ B1e**2 - 2]
+        zero += [b1 @ (B1 @ B1e), b2 @ (B1 @ B1e), b3 @ (B1 @ B1e), b4 @ (B1 @ B1e) - 1]
+        zero += [b1 @ (A1 @ (B0 @ e)) / 2 + b3 @ (A1 @ (B0 @ e)) / 3]
+    assert np.abs(zero).max() < 1e-12
+
+
+# ---- strong order on a shared path
+
+FINE, MEMBERS = 512, 600
+STRONG = {
+    "additive": sim.SDE(
+        {"x": "y/2", "y": "2*cos(2*x)"}, {"x": {"a": "1 - t/2", "b": "0.7"}, "y": {"b": "0.8"}},
+    ),
+    "scalar": sim.SDE({"x": "sin(y)/2 - x/4", "y": "0.3*cos(x)"}, {"x": {"W": "0.9*cos(y)"}, "y": {"W": "0.9*x"}}),
+    "diagonal": sim.SDE({"x": "sin(y)/2", "y": "0.3*cos(x)*y"}, {"x": "0.7*sqrt(1 + x**2)", "y": "0.7*sin(2*y) + t/5"}),
+    "commutative": sim.SDE(
+        {"x": "y - x**3/5", "y": "1 - sin(2*x)"}, {"x": {"a": "0.5*x", "b": "-0.6*y"}, "y": {"a": "0.5*y", "b": "0.6*x"}}
+    ),
+    "Langevin": sim.SDE({"x": "v", "v": "sin(2*x) - x - 0.8*v"}, {"v": {"a": "0.9", "b": "0.5"}}),
+}
+REFERENCE = {"additive": "sra3", "scalar": "sosri", "diagonal": "sosri", "commutative": "slowrk", "Langevin": "quicsort"}
+
+
+@cache
+def fine_path():
+    """(ΔW, ∫W, ∫sW over each fine step, each from its start) over [0, 1]: arrays (step, process, member)."""
+    z, a, k = np.random.default_rng(12).normal(size=(3, FINE, 2, MEMBERS)) * np.sqrt(1 / FINE)
+    h = 1 / FINE
+    area = 0.5 * h * (z + a / np.sqrt(3))
+    return z, area, h / 2 * area + z * h**2 / 12 - h**2 * k / np.sqrt(720)
+
+
+def coarse_path(n):
+    """(ΔW, ΔZ, K·√720) of n steps, aggregated."""
+    m, h = FINE // n, 1 / n
+    w, area, moment = (v.reshape(n, m, 2, MEMBERS) for v in fine_path())
+    start = np.cumsum(w, axis=1) - w
+    s = (np.arange(m) / FINE)[None, :, None, None]
+    W, A = w.sum(axis=1), (start / FINE + area).sum(axis=1)
+    B = (start * (s / FINE + 0.5 / FINE**2) + s * area + moment).sum(axis=1)
+    K = (h / 2 * A - B + W * h**2 / 12) / h**2
+    return W, np.sqrt(3) * (2 * A / h - W), K * np.sqrt(720)
+
+
+def along(model, method, n):
+    W, Z, K = coarse_path(n)
+    h, flips = np.float64(1 / n), np.random.default_rng(n).choice([-1.0, 1.0], size=W.shape)
+    y = Vector(np.full(MEMBERS, v) for v in (0.5, 0.9))
+    bound, channels = BoundSDE(model, method.calculus, {}), len(model.channels)
+    for s in range(n):
+        def draw(kind, word, s=s):
+            return (flips if kind == "b" else K / np.sqrt(h) if word >> 16 else Z / np.sqrt(h))[s, word & 0xFFFF]
+
+        y = method.step(bound, s * h, y, h, Wiener(Vector(W[s, :channels]), np.sqrt(h), draw))
+    return np.array(list(y))
+
+
+@cache
+def strong_truth(name):
+    return along(STRONG[name], find(REFERENCE[name], ("sde",)), FINE)
+
+
+def test_the_aggregated_path_has_the_law_of_a_path():
+    for n in (1, 8):
+        W, Z, K = coarse_path(n)
+        values = np.sqrt(n) * np.array([W.ravel(), Z.ravel(), K.ravel()])
+        assert np.abs(np.cov(values) - np.eye(3)).max() < 5 * np.sqrt(2 / values.shape[1])
+
+
+def strong_claim(method, name):
+    return max(1.0, method.strong) if name == "additive" else method.strong  # there Euler–Maruyama is Milstein
+
+
+@pytest.mark.parametrize("name, method", [
+    pytest.param(n, m, id=f"{n}-{m.name}") for n in STRONG for m in EVERY
+    if m.refusal(STRONG[n]) is None and (n != "Langevin" or m.name in ("baoab", "align", "quicsort"))
+])  # fmt: skip
+def test_strong_order(name, method):
+    model = STRONG[name]
+    assert model.noise_type == ("additive" if name == "Langevin" else name)
+    levels = np.array([4, 8, 16, 32]) if method.strong > 1 else np.array([8, 16, 32, 64])
+    truth, errors, spreads = strong_truth(name), [], []
+    for n in levels:
+        distance = np.sqrt(np.sum((along(model, method, n) - truth) ** 2, axis=0))
+        errors.append(distance.mean())
+        spreads.append(distance.std() / np.sqrt(MEMBERS) / distance.mean() / np.log(2))
+    x = np.log2(levels) - np.log2(levels).mean()
+    standard_error = np.sqrt(np.sum((x * spreads) ** 2)) / np.sum(x**2)
+    found, claimed = slope(levels, errors), strong_claim(method, name)
+    assert standard_error < 0.08
+    assert abs(found - claimed) < 0.15 + 2 * standard_error, f"{found:.3f} ± {standard_error:.3f}, claimed {claimed}"
