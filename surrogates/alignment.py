@@ -7,7 +7,7 @@ they are paired: K draws for each held-out member.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,19 +119,19 @@ def align(
 
 
 def pairing(
-    reference: xr.Dataset, synthetic: xr.Dataset, condition: Sequence[str] | None
+    reference: xr.Dataset, synthetic: xr.Dataset, condition: Sequence[str] | None, *, strict: bool = True
 ) -> NDArray[np.int64] | None:
     """Synthetic members of each reference member's parameters, (K, N), or None where there are none to pair.
 
     `condition` names the parameters; None takes every real-valued coordinate of `member` that both have,
-    and an empty sequence pairs nothing. Raises ValueError where named parameters do not pair.
+    and an empty sequence pairs nothing. Raises ValueError where named parameters do not pair, unless `strict` is false.
 
     >>> truth = xr.Dataset(coords={"member": [0, 1], "D": ("member", [0.1, 0.2])})
     >>> drawn = xr.Dataset(coords={"member": range(4), "D": ("member", [0.1, 0.2, 0.1, 0.2])})
     >>> pairing(truth, drawn, None).tolist()
     [[0, 1], [2, 3]]
     """
-    names = list(condition) if condition is not None else _member_parameters(reference, synthetic)
+    names = list(condition) if condition is not None else shared_parameters(reference, [synthetic])
     if not names or "member" not in reference.dims or "member" not in synthetic.dims:
         return None
     wanted = np.stack([reference[n].to_numpy().astype(np.float64) for n in names], axis=1)
@@ -143,7 +143,7 @@ def pairing(
     counts = {len(r) for r in rows}
     if len(counts) == 1 and 2 <= min(counts) < synthetic.sizes["member"]:
         return np.asarray(rows, dtype=np.int64).T
-    if condition is not None:
+    if condition is not None and strict:
         raise ValueError(
             f"wanted the same number (2 or more) of synthetic members for each reference member's {names}, "
             f"got {sorted(counts)}: sample with the reference's own values, or pass condition=()"
@@ -151,9 +151,12 @@ def pairing(
     return None
 
 
-def _member_parameters(reference: xr.Dataset, synthetic: xr.Dataset) -> list[str]:
-    return [
-        str(n)
-        for n, c in reference.coords.items()
-        if c.dims == ("member",) and c.dtype.kind == "f" and n in synthetic.coords
-    ]
+def shared_parameters(reference: xr.Dataset, others: Iterable[xr.Dataset]) -> list[str]:
+    """Names of the real-valued coordinates of `member` that the reference and all others have: what can pair them.
+
+    >>> one = xr.Dataset(coords={"D": ("member", [0.1, 0.2]), "x0": ("member", [1.0, 2.0])})
+    >>> shared_parameters(one, [one, one.drop_vars("x0")])
+    ['D']
+    """
+    own = [str(n) for n, c in reference.coords.items() if c.dims == ("member",) and c.dtype.kind == "f"]
+    return [n for n in own if all(n in ds.coords and ds[n].dims == ("member",) for ds in others)]

@@ -16,7 +16,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from surrogates.alignment import pairing, samples, space_dims
+from surrogates.alignment import pairing, samples, shared_parameters, space_dims
 
 Array = NDArray[np.float64]
 
@@ -55,11 +55,12 @@ def gallery(
     space = space_dims(reference[name])
     truth = samples(reference, name)
     chosen = np.unique(np.linspace(0, len(truth) - 1, columns).round().astype(int))
-    titles, chosen = _column_titles(reference, name, chosen, len(truth))
+    given = shared_parameters(reference, sources.values())
+    titles, chosen = _column_titles(reference, given, chosen, len(truth))
     rows = {"truth": truth[chosen]}
     for key, ds in sources.items():
         made = samples(ds, name, space)
-        pairs = pairing(reference, ds, None)
+        pairs = pairing(reference, ds, given, strict=False)
         flat = np.linspace(0, len(made) - 1, len(chosen)).astype(int)
         rows[key] = made[pairs[0][chosen]] if pairs is not None and len(pairs[0]) == len(truth) else made[flat]
     low, high = np.quantile(truth, [0.001, 0.999])
@@ -200,16 +201,15 @@ def _aspect(ds: xr.Dataset, space: Sequence[str]) -> float:
 
 
 def _column_titles(
-    reference: xr.Dataset, name: str, chosen: NDArray[np.int64], count: int
+    reference: xr.Dataset, given: Sequence[str], chosen: NDArray[np.int64], count: int
 ) -> tuple[list[str], NDArray[np.int64]]:
-    """Columns in the order of the first member parameter, from low to high, and their titles."""
-    varying = [n for n, c in reference.coords.items() if c.dims == ("member",) and c.dtype.kind == "f"]
-    if not varying or reference.sizes.get("member") != count or len(np.unique(reference[varying[0]])) < 2:
+    """Columns in the order of the first condition, from low to high, and their titles."""
+    if not given or reference.sizes.get("member") != count:
         return [], chosen
-    values = reference[varying[0]].to_numpy()
+    values = reference[given[0]].to_numpy()
     ranks = np.unique(np.linspace(0.02, 0.98, len(chosen)) * (count - 1)).round().astype(int)
     chosen = np.argsort(values)[ranks]
-    return [f"{_wrap(str(varying[0]), 14)}\n{values[i]:.3g}" for i in chosen], chosen
+    return [f"{_wrap(given[0], 14)}\n{values[i]:.3g}" for i in chosen], chosen
 
 
 def _draw_densities(

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from surrogates import pictures
-from surrogates.alignment import shared_variables
+from surrogates.alignment import samples, shared_variables
 from surrogates.scores import compare
 from surrogates.verdict import Finding, verdict
 
@@ -112,12 +112,13 @@ def _picture_sections(
 ) -> list[str]:
     units = str(reference[name].attrs.get("units", ""))
     paired = "Each column holds one held-out member's parameters. " if scores.attrs.get("conditional") else ""
+    chance = f"Differences of the means up to {_chance(reference, name):.2g} are chance at this size."
     shown = {
         "samples": ("Samples", pictures.gallery(reference, sources, labels, name), paired + "One colour bar for all."),
         "maps": (
             "Mean and spread",
             pictures.maps(reference, sources, labels, name),
-            "Mean and standard deviation over the ensemble at each place; each row on one colour bar.",
+            f"Mean and standard deviation over the ensemble at each place; each row on one colour bar. {chance}",
         ),
         "spectra": (
             "Spectra",
@@ -134,6 +135,12 @@ def _picture_sections(
         _section(key, heading + suffix, _image(pictures.png(figure), heading + suffix), caption)
         for key, (heading, figure, caption) in shown.items()
     ]
+
+
+def _chance(reference: xr.Dataset, name: str) -> float:
+    """Two standard errors of the mean at a place."""
+    values = samples(reference, name)
+    return 2.0 * float(values.std(axis=0).mean()) / float(np.sqrt(len(values)))
 
 
 def _image(data: str, words: str) -> str:

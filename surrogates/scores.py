@@ -18,7 +18,7 @@ from typing import Any
 import xarray as xr
 
 from surrogates import measures
-from surrogates.alignment import Ensembles, align, pairing, samples, shared_variables
+from surrogates.alignment import Ensembles, align, pairing, samples, shared_parameters, shared_variables
 
 
 def evaluate(
@@ -92,6 +92,7 @@ def compare(
     reference: xr.Dataset,
     sources: Mapping[str, xr.Dataset | Sequence[xr.Dataset]],
     *,
+    condition: Sequence[str] | None = None,
     training: xr.Dataset | None = None,
     **options: Any,
 ) -> xr.Dataset:
@@ -99,7 +100,8 @@ def compare(
 
     `sources` maps a name (surrogate, fresh, gaussian) to an ensemble, or to several independent ones of the same size
     whose scores are averaged: a floor that owes nothing to the luck of one draw. `options` are those of `evaluate`,
-    the same for all. What belongs to the reference alone has no `source` dimension. Raises what `evaluate` raises.
+    the same for all; conditions pair either all ensembles with the reference or none. What belongs to the reference
+    alone has no `source` dimension. Raises what `evaluate` raises.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
@@ -110,10 +112,13 @@ def compare(
     """
     if not sources:
         raise ValueError("wanted at least one ensemble to score, got none: pass {name: Dataset}")
-    each = []
-    for ensembles in sources.values():
-        several = [ensembles] if isinstance(ensembles, xr.Dataset) else list(ensembles)
-        each.append(_mean([evaluate(reference, ds, training=training, **options) for ds in several]))
+    groups = [[ds] if isinstance(ds, xr.Dataset) else list(ds) for ds in sources.values()]
+    if condition is None:  # what one ensemble lacks must not pair another
+        condition = shared_parameters(reference, [ds for group in groups for ds in group])
+        if any(pairing(reference, ds, condition, strict=False) is None for group in groups for ds in group):
+            condition = ()
+    options |= {"condition": condition, "training": training}
+    each = [_mean([evaluate(reference, ds, **options) for ds in group]) for group in groups]
     own = [n for n in each[0].data_vars if not str(n).startswith("reference_") and n != "variance_share"]
     label = xr.DataArray(list(sources), dims="source", name="source", attrs={"long_name": "ensemble scored"})
     scores = xr.concat([e[own] for e in each], dim=label, coords="minimal", compat="override")

@@ -74,9 +74,9 @@ def split_times(
 
 def draw(
     model: Surrogate, members: int, condition: Mapping[str, Any], *, seed: int, law: str | None = None,
-    words: str = "", progress: bool = True, block: int = 256,
+    words: str = "", progress: bool = True, block: int = 256, options: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
-    """`members` draws in blocks under a progress bar: the same fields as one call of `model.sample`.
+    """`members` draws in blocks under a progress bar: the same fields as one call of `model.sample` with `options`.
 
     >>> u = xr.DataArray(np.random.default_rng(0).normal(size=(60, 16)), dims=("member", "x"))
     >>> model = Surrogate(["u"], network=False).fit(xr.Dataset({"u": u}))
@@ -91,7 +91,7 @@ def draw(
         for first in range(0, members, block):
             chosen = np.arange(first, min(first + block, members))
             own = {name: values[chosen] for name, values in columns.items()}
-            parts.append(model.sample([int(i) for i in chosen], condition=own, seed=seed, law=law))
+            parts.append(model.sample([int(i) for i in chosen], condition=own, seed=seed, law=law, **(options or {})))
             bar.update(len(chosen))
     return xr.concat(parts, "member", data_vars="minimal", coords="minimal", compat="override")
 
@@ -104,6 +104,7 @@ def run(
     *,
     draws: int = 4,
     fit: Mapping[str, Any] | None = None,
+    sampling: Mapping[str, Any] | None = None,
     fresh: Fresh | None = None,
     floors: int = 3,
     others: Mapping[str, xr.Dataset] | None = None,
@@ -117,7 +118,7 @@ def run(
     """Fit on `training`, draw beside `held`, score, and write the four files into `folder`.
 
     Args:
-        surrogate: an unfitted `Surrogate`; fit: options of its `fit` (steps, seconds, …).
+        surrogate: an unfitted `Surrogate`; fit, sampling: options of its `fit` (steps, seconds, …) and `sample`.
         draws: synthetic fields for each held-out one; where the surrogate has conditions, with that member's own.
         fresh: fresh(conditions, seed) gives new draws of the truth: the floor, the mean over `floors` of them.
         others: more ensembles to show and score.
@@ -126,30 +127,29 @@ def run(
     Raises:
         KeyError, TypeError, ValueError: as `Surrogate.fit` and `evaluate`.
     """
-    out = Path(folder)
-    out.mkdir(parents=True, exist_ok=True)
     model = surrogate.fit(training, seed=seed, progress=progress, **dict(fit or {}))
     condition = {name: np.tile(held[name].to_numpy(), draws) for name in surrogate.condition}
     count = draws * int(np.prod([held.sizes[d] for d in ("member", "time") if d in held.dims]))
-    synthetic = draw(model, count, condition, seed=seed + 1, progress=progress)
+    synthetic = draw(model, count, condition, seed=seed + 1, progress=progress, options=sampling)
     gaussian = draw(model, count, condition, seed=seed + 2, law="baseline", words="fitted Gaussian", progress=progress)
     truths = _fresh_ensembles(fresh, condition, floors, seed, progress)
-    sources: dict[str, Any] = {"surrogate": synthetic} | ({"fresh": truths} if truths else {}) | {"gaussian": gaussian}
-    scores = compare(
-        held, sources | dict(others or {}), training=training, variables=list(surrogate.variables),
-        condition=list(surrogate.condition), block=block, seed=seed,
-    )
+    sources = {"surrogate": [synthetic], "fresh": truths, "gaussian": [gaussian]}
+    sources = {name: group for name, group in sources.items() if group} | {k: [ds] for k, ds in (others or {}).items()}
+    options: dict[str, Any] = {"condition": list(surrogate.condition), "block": block, "seed": seed}
+    scores = compare(held, sources, training=training, variables=list(surrogate.variables), **options)
     scores.attrs["verdict"] = str(model.verdict_)
+    out = Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    shown = {name: group[0] for name, group in sources.items() if name != "surrogate"}
     files = {
         "model": model.save(out / "model.surrogate"),
         "synthetic members": storage.save(synthetic, out / "synthetic.nc"),
         "scores": storage.save(scores, out / "scores.nc"),
+        "report": report(
+            held, synthetic, out / "report.html", baselines=shown, scores=scores, title=title, facts=facts,
+            labels=labels, notes=[_sentence(str(model.verdict_))],
+        ),
     }
-    shown = {"fresh": truths[0]} if truths else {}
-    files["report"] = report(
-        held, synthetic, out / "report.html", baselines=shown | {"gaussian": gaussian} | dict(others or {}),
-        scores=scores, title=title, facts=facts, labels=labels, notes=[_sentence(str(model.verdict_))],
-    )
     return Outcome(model, synthetic, scores, files)
 
 
