@@ -19,7 +19,7 @@ from sdesim.initial import is_list, over_members, pde_initial, sde_initial
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
 from sdesim.spectral import kind_of
-from sdesim.statistics import Running
+from sdesim.statistics import EnsembleStatistics
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -109,7 +109,8 @@ def simulate(
     seed : an integer from 0 to 2⁶⁴ − 1. With the member's number it fixes every random draw.
     dtype : "float64" or "float32", the precision of what is stored; arithmetic is float64.
     device : "cpu", "cuda" (CuPy), or "reference" (the methods' own lines on NumPy arrays: slow, the same bits).
-    save : "states", or "statistics" (mean, variance and extremes over the members; no paths are kept).
+    save : "states", or "statistics" (mean, variance, covariance of states, extremes and histogram over the members; no
+        paths are kept).
     store : also save the Dataset there, by its ending .nc or .zarr.
     progress : a bar on standard error.
 
@@ -246,24 +247,21 @@ def _states(run: Run, progress: bool | None) -> xr.Dataset:
 
 
 def _statistics(run: Run, progress: bool | None) -> xr.Dataset:
-    """Mean, variance and extremes over the members that stayed finite, merged group by group in member order."""
+    """Moments, extremes and histograms of the members that stayed finite, merged group by group in member order."""
     import xarray as xr
 
     times = run.clock[run.skip :]
-    running = Running()
+    statistics = EnsembleStatistics(run.names, len(times))
     status = np.empty(len(run.numbers), np.int8)
     for positions, states, flags in _groups(run, progress):
-        running.add(states[:, :, flags == 0], axis=2)
+        statistics.add(states[:, :, flags == 0])
         status[positions] = flags
     ds = to_dataset({}, members=run.numbers, times=times, space=run.space, parameters=run.parameters, status=status,
                     units=dict(run.model.units),
                     attributes=_attributes(run) | {"title": f"statistics of {', '.join(run.names)}"})  # fmt: skip
-    dims = ("time", *run.space)
-    for kind, values in running.results().items():
-        for i, name in enumerate(run.names):
-            attrs = {"long_name": f"{kind} of {name} over the members", "units": run.model.units.get(name, "1")}
-            attrs["units"] = f"({attrs['units']})2" if kind == "variance" and attrs["units"] != "1" else attrs["units"]
-            ds[f"{name}_{kind}"] = xr.Variable(dims, values[:, i].astype(run.dtype), attrs)
+    for name, (dims, values, attrs) in statistics.variables(tuple(run.space), run.model.units).items():
+        kept = values if "bin" in dims or values.dtype.kind == "i" else values.astype(run.dtype)
+        ds[name] = xr.Variable(dims, kept, attrs)
     ds.attrs["members_finite"] = int((status == 0).sum())
     return ds
 
