@@ -165,8 +165,13 @@ def _parameters(model: PDE, given: Mapping[str, Any], members: int) -> dict[str,
 
 def _check_diffusivity(model: PDE, parameters: Mapping[str, Any], members: NDArray[np.int64]) -> None:
     """Refuse a member whose parameters make a diffusivity negative, or a tensor that is not positive definite."""
+    for name, kappa in model.hyperdiffusivity.items():
+        sizes = np.broadcast_to(evaluate([kappa], dict(parameters))[0], members.size)
+        if not np.all(sizes >= 0.0):
+            raise ValueError(f"the hyperdiffusivity of {name} must not be negative; member "
+                             f"{members[np.argmin(sizes)]} has {np.min(sizes):g}: change its parameters")
     for name, row in model.diffusivity.items():
-        parts = entries(row[name]) if name in row else ()
+        parts = entries(row[name]) if name in row and name not in model.hyperdiffusivity else ()
         if not parts:
             continue
         values = np.broadcast_arrays(*evaluate(parts, dict(parameters)), np.zeros(members.size))[:-1]

@@ -89,6 +89,7 @@ def discretise(model: PDE, advection: str = "central") -> Stencil:
     Raises:
         ValueError: an unknown `advection`; a noise amplitude that uses derivatives; a mixed second derivative (tensor)
             next to an edge that is not periodic.
+            A hyperdiffusivity, which needs a spectral method.
         TypeError: noise that is coloured in space, which needs a spectral method.
 
     >>> from sdesim.grids import Grid
@@ -99,6 +100,9 @@ def discretise(model: PDE, advection: str = "central") -> Stencil:
     """
     if advection not in ("central", "upwind"):
         raise ValueError(f'advection is "central" or "upwind"; got {advection!r}')
+    if model.hyperdiffusivity:
+        raise ValueError("finite-volume methods have no fourth-order term, and there is a hyperdiffusivity of "
+                         f"{', '.join(model.hyperdiffusivity)}: use exact, etdrk4 or exponential_euler")
     for state, term in model.noise.items():
         if isinstance(term, ColouredNoise):
             raise TypeError(f"noise of {state} is coloured in space, but finite-volume methods draw white noise cell "

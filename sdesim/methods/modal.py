@@ -2,12 +2,16 @@
 
 With û the modes of u (`sdesim.spectral`), a PDE with constant diffusivity is
 
-    dûᵢ/dt = λᵢ(k) ûᵢ + N̂ᵢ(t, u) + qᵢ(k) ξ̂ᵢ,        λᵢ(k) = −Σ D_ab k_a k_b − i Σ v_a k_a (+ a linear reaction's slope)
+    dûᵢ/dt = λᵢ(k) ûᵢ + N̂ᵢ(t, u) + qᵢ(k) ξ̂ᵢ,
 
-where N = R − ∇·(v u) (the part of it that is not in λ) is evaluated in physical space, its derivatives as i k û; ξ̂ is
-the transform of independent normals in the cells, and q is the noise amplitude over √|cell|, times √S(k) for noise
-with a correlation in space. Where a model has transport or derivatives, the modes of periodic states are `Pair`s. Where
-edges are held at a value or a flux, û are the modes of w = u − ℓ (`sdesim.methods.lift`).
+    λᵢ(k) = −Σ D_ab k_a k_b − κ|k|⁴ − i Σ v_a k_a (+ a linear reaction's slope)
+
+where N = R − ∇·(v u) (the part of it that is not in λ) is evaluated in physical space, its derivatives as i k û. A
+scalar diffusivity D(u) of a state with a hyperdiffusivity κ, which keeps its short waves in check, gives D(0) to λ and
+∇·((D(u) − D(0)) ∇u) to N. ξ̂ is the transform of independent normals in the cells, and q is the noise amplitude over
+√|cell|, times √S(k) for noise with a correlation in space. Where a model has transport or derivatives, the modes of
+periodic states are `Pair`s. Where edges are held at a value or a flux, û are the modes of w = u − ℓ
+(`sdesim.methods.lift`).
 
 Names in the graphs: "%…" arrays over modal space, computed before the first step; the states in physical space, the
 coordinates, coefficient fields, parameters and the time t by their own names.
@@ -26,8 +30,9 @@ from numpy.typing import NDArray
 from sdesim.calculus import free_symbols, substitute
 from sdesim.expressions import Expr, const, is_zero, symbol
 from sdesim.fields import ColouredNoise, spectral_density
+from sdesim.methods.bent import at_rest, bent
 from sdesim.methods.lift import lift
-from sdesim.models.pde import PDE
+from sdesim.models.pde import PDE, entries
 from sdesim.spectral import Transform, transform_for
 
 _CURE = "choose a finite-volume method (rkl2, ssprk3, …)"
@@ -43,7 +48,7 @@ class ModalModel:
         linear: Re λ of each state, of "%…" arrays over modal space and parameters.
         spin: Im λ of each state, alike.
         nonlinear: R of each state in physical space; of the static source alone where `linear` holds the reaction.
-        fluxes: v·u by axis for each state in physical space, where the velocity is not in `spin`.
+        fluxes: v·u − (D(u) − D(0)) ∂u by axis for each state in physical space, where v or D is not in λ.
         lifts: ℓ of each state, to be taken from it before the transform and given back after.
         noise: q of each state, of "%…" arrays and parameters; None without noise.
         modal: "%…" arrays over modal space, interleaved like the modes.
@@ -108,12 +113,15 @@ def split(model: PDE, *, linear_reaction: bool, scheme: str = "continuous") -> M
         scheme: eigenvalues of the Laplacian, see `Transform.laplacian`.
 
     Raises:
-        ValueError: a diffusivity that is not constant, cross-diffusion, an edge that no transform fits, transport or
+        ValueError: a diffusivity that is not constant (one of the state's own value is taken with a hyperdiffusivity,
+            periodic edges and `linear_reaction` False), cross-diffusion, an edge that no transform fits, transport or
             derivatives along an axis that is not periodic, a reaction that is not affine or a velocity that is not
             constant (with `linear_reaction`), noise whose amplitude is not constant.
     """
     transforms = tuple(transform_for(model.grid, model.boundary[name]) for name in model.state)
-    _refuse(model, transforms)
+    moving = {name: term for name in model.hyperdiffusivity
+              if not linear_reaction and (term := bent(model, name)) is not None}
+    _refuse(model, transforms, moving)
     distinct = list(dict.fromkeys(transforms))
     arrays: dict[str, NDArray[np.float64]] = {}
     rows = []
@@ -122,7 +130,10 @@ def split(model: PDE, *, linear_reaction: bool, scheme: str = "continuous") -> M
     for i, name in enumerate(model.state):
         tag = distinct.index(transforms[i])
         decay = _decay(model, name, transforms[i], scheme, tag, arrays)
+        decay = decay - _fourth(model, name, transforms[i], scheme, tag, arrays)
         spin, flux = _transport(model, name, transforms[i], tag, arrays, constant=linear_reaction)
+        if name in moving:
+            flux = _bent_flux(model, name, moving[name], transforms[i], tag, arrays, flux)
         reaction = model.reaction.get(name, const(0.0))
         ell, bends = lifted[name]
         if linear_reaction:
@@ -135,7 +146,7 @@ def split(model: PDE, *, linear_reaction: bool, scheme: str = "continuous") -> M
         i = model.state.index(name)
         _signed(transforms[i], axis, distinct.index(transforms[i]), arrays)
     linear, spins, nonlinear, fluxes, lifts, noise = (tuple(column) for column in zip(*rows, strict=True))
-    paired = bool(model.velocity) or bool(_derivatives(model))
+    paired = bool(model.velocity) or bool(_derivatives(model)) or bool(moving)
     return ModalModel(model, transforms, linear, spins, nonlinear, fluxes, lifts, noise, arrays, paired)
 
 
@@ -145,8 +156,11 @@ def _derivatives(model: PDE) -> list[tuple[str, str]]:
     return [(name, axis) for name in model.state for axis in model.grid.axes if f"dd{axis}({name})" in used]
 
 
-def _refuse(model: PDE, transforms: tuple[Transform, ...]) -> None:
-    variable = sorted(model.uses("diffusivity") - frozenset(model.parameters))
+def _refuse(model: PDE, transforms: tuple[Transform, ...], moving: Mapping[str, Expr]) -> None:
+    constant = frozenset(model.parameters)
+    used = {name: free_symbols(*(part for term in row.values() for part in entries(term)))
+            for name, row in model.diffusivity.items()}
+    variable = sorted({other for name, found in used.items() if name not in moving for other in found - constant})
     if variable:
         raise ValueError(f"a spectral method needs a constant diffusivity; this one depends on {', '.join(variable)}: "
                          f"{_CURE}")
@@ -156,6 +170,7 @@ def _refuse(model: PDE, transforms: tuple[Transform, ...]) -> None:
             raise ValueError(f"a spectral method here knows no cross-diffusion; {name} is driven by ∇{others[0]}: "
                              f"{_CURE}")
     transport = [(name, axis) for name, row in model.velocity.items() for axis in row]
+    transport += [(name, axis) for name in moving for axis in model.grid.axes]
     for what, pairs in (("transport", transport), ("derivatives", _derivatives(model))):
         for name, axis in pairs:
             if transforms[model.state.index(name)].kinds[model.grid.axes.index(axis)] != "periodic":
@@ -166,15 +181,12 @@ def _refuse(model: PDE, transforms: tuple[Transform, ...]) -> None:
 def _decay(model: PDE, name: str, transform: Transform, scheme: str, tag: int,
            arrays: dict[str, NDArray[np.float64]]) -> Expr:
     """−Σ D_ab k_a k_b of one state; the products of wavenumbers go into `arrays`."""
-    term = model.diffusivity.get(name, {}).get(name, const(0.0))
+    term = at_rest(model, name)
     squares = transform.laplacian(scheme)
     if isinstance(term, Expr):
         if is_zero(term):
             return term
-        total = np.zeros(transform.modal_shape)
-        for square in squares.values():
-            total = total + square
-        return -(term * _array(f"%k2.{tag}", total, arrays))
+        return -(term * _array(f"%k2.{tag}", _total(squares, transform), arrays))
     axes = tuple(reversed(model.grid.axes))
     decay = const(0.0)
     for a, first in enumerate(axes):
@@ -186,9 +198,37 @@ def _decay(model: PDE, name: str, transform: Transform, scheme: str, tag: int,
     return -decay
 
 
+def _total(squares: Mapping[str, NDArray[np.float64]], transform: Transform) -> NDArray[np.float64]:
+    """Σ k² over the axes."""
+    total = np.zeros(transform.modal_shape)
+    for square in squares.values():
+        total = total + square
+    return total
+
+
+def _fourth(model: PDE, name: str, transform: Transform, scheme: str, tag: int,
+            arrays: dict[str, NDArray[np.float64]]) -> Expr:
+    """κ|k|⁴ of one state."""
+    kappa = model.hyperdiffusivity.get(name)
+    if kappa is None:
+        return const(0.0)
+    return kappa * _array(f"%k4.{tag}", _total(transform.laplacian(scheme), transform) ** 2, arrays)
+
+
+def _bent_flux(model: PDE, name: str, term: Expr, transform: Transform, tag: int,
+               arrays: dict[str, NDArray[np.float64]], flux: Mapping[str, Expr]) -> dict[str, Expr]:
+    """v·u − (D(u) − D(0)) ∂u by axis."""
+    rest = substitute(term, {name: 0.0})
+    result = {}
+    for axis in model.grid.axes:
+        _signed(transform, axis, tag, arrays)
+        result[axis] = flux.get(axis, const(0.0)) - (term - rest) * symbol(f"dd{axis}({name})")
+    return result
+
+
 def _bending(model: PDE, name: str, bends: Mapping[str, Expr]) -> Expr:
     """Σ D_aa ∂²ℓ/∂a² of one state."""
-    term, axes = model.diffusivity.get(name, {}).get(name, const(0.0)), tuple(reversed(model.grid.axes))
+    term, axes = at_rest(model, name), tuple(reversed(model.grid.axes))
     total = const(0.0)
     for axis, bend in bends.items():
         total = total + (term if isinstance(term, Expr) else term[axes.index(axis)][axes.index(axis)]) * bend

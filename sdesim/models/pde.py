@@ -1,6 +1,6 @@
 """A field equation as data: what diffuses, flows, reacts and fluctuates on a grid.
 
-    ∂uᵢ/∂t = ∇·(Σⱼ Dᵢⱼ ∇uⱼ) − ∇·(vᵢ uᵢ) + Rᵢ(u, ∇u, x, t, p) + noiseᵢ
+    ∂uᵢ/∂t = ∇·(Σⱼ Dᵢⱼ ∇uⱼ) − ∇·(vᵢ uᵢ) + Rᵢ(u, ∇u, x, t, p) − κᵢ∇⁴uᵢ + noiseᵢ
 
 Every coefficient is an `Expr` of the coordinates, t, the states, their first derivatives ddx(u), ddy(u), ddz(u), the
 parameters p and named coefficient fields (arrays over the grid).
@@ -39,6 +39,9 @@ class PDE:
             ``{"u": one of these}``; ``{"u": {"v": ...}}`` for the flux of u that ∇v drives. Length²/time.
         velocity: ``{"x": expression, "y": ...}`` for all states, or ``{"u": {"x": ...}}``. Length/time.
         reaction: ``{"u": expression or array}``, or the expression alone where there is one state.
+        hyperdiffusivity: κ ≥ 0 of −κ∇⁴u, free of the coordinates, t and the states: ``{"u": expression}``, or the
+            expression for all states. Length⁴/time. The Laplacian of the state meets the edge as the state does, with
+            zero for its value or flux. Taken by the spectral methods. With it a state's diffusivity may be negative.
         noise: ``{"u": WhiteNoise(amplitude) | ColouredNoise(amplitude, length, smoothness)}``, or the noise alone.
         boundary: see `sdesim.boundaries.normalise`; the default is no flux.
         parameters: ``{"kappa": number}``; an array over the grid becomes a coefficient field of that name.
@@ -46,7 +49,8 @@ class PDE:
 
     Attributes:
         diffusivity: ``{i: {j: Expr or tensor}}`` without the terms that are zero.
-        velocity: ``{state: {axis: Expr}}``, reaction ``{state: Expr}``, boundary ``{state: {axis: (low, high)}}``.
+        velocity: ``{state: {axis: Expr}}``, reaction and hyperdiffusivity ``{state: Expr}``, boundary
+            ``{state: {axis: (low, high)}}``.
         fields: coefficient fields by name, float64 arrays of the grid's shape.
 
     Raises:
@@ -66,6 +70,7 @@ class PDE:
     diffusivity: Mapping[str, Mapping[str, Diffusivity]] | Any
     velocity: Mapping[str, Mapping[str, Expr]] | Any = None
     reaction: Mapping[str, Expr] | Any = None
+    hyperdiffusivity: Mapping[str, Expr] | Any = None
     noise: Mapping[str, WhiteNoise | ColouredNoise] | Any = None
     boundary: boundaries.Boundary | Any = None
     parameters: Mapping[str, float] | Any = None
@@ -86,11 +91,12 @@ class PDE:
             "diffusivity": diffusivity,
             "velocity": tuple(part for row in self.velocity.values() for part in row.values()),
             "reaction": tuple(self.reaction.values()),
+            "hyperdiffusivity": tuple(self.hyperdiffusivity.values()),
             "noise": tuple(term.amplitude for term in self.noise.values()),
         }
 
     def uses(self, piece: str) -> frozenset[str]:
-        """Names that one piece (diffusivity, velocity, reaction or noise) depends on.
+        """Names that one piece (diffusivity, velocity, reaction, hyperdiffusivity or noise) depends on.
 
         >>> sorted(PDE(Grid(x=(0, 1, 8)), diffusivity="k*x", parameters={"k": 1.0}).uses("diffusivity"))
         ['k', 'x']

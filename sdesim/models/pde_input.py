@@ -33,12 +33,14 @@ def normalise(model: Any) -> dict[str, Any]:
         "diffusivity": _diffusivity(model.diffusivity, reader),
         "velocity": _velocity(model.velocity, reader),
         "reaction": _reaction(model.reaction, reader),
+        "hyperdiffusivity": _hyperdiffusivity(model.hyperdiffusivity, reader, parameters),
         "noise": _noise(model.noise, reader),
         "boundary": boundaries.normalise(model.boundary, model.grid.axes, state, parameters),
         "units": _units(model.units),
         "fields": fields,
     }
-    _check_diffusivity(result["diffusivity"], reader, parameters)
+    forward = {name: row for name, row in result["diffusivity"].items() if name not in result["hyperdiffusivity"]}
+    _check_diffusivity(forward, reader, parameters)
     return result
 
 
@@ -183,6 +185,26 @@ def _reaction(value: Any, reader: _Reader) -> dict[str, Expr]:
     terms = {name: reader.read(entry, f"reaction of {name}")
              for name, entry in _per_state(value, reader, "reaction").items()}
     return {name: term for name, term in terms.items() if not is_zero(term)}
+
+
+def _hyperdiffusivity(value: Any, reader: _Reader, parameters: Mapping[str, float]) -> dict[str, Expr]:
+    if value is None:
+        return {}
+    given = value if isinstance(value, Mapping) else dict.fromkeys(reader.state, value)
+    terms = {}
+    for name, entry in _per_state(given, reader, "hyperdiffusivity").items():
+        node = reader.read(entry, f"hyperdiffusivity of {name}")
+        varying = sorted(free_symbols(node) - reader.parameters)
+        if varying:
+            raise ValueError(f"the hyperdiffusivity of {name} is constant (numbers and parameters); it depends on "
+                             f"{', '.join(varying)}")
+        size = float(evaluate((node,), dict(parameters), arithmetic.NUMPY)[0])
+        if not size >= 0.0:
+            raise ValueError(f"the hyperdiffusivity of {name} must not be negative, as it enters as −κ∇⁴{name}; got "
+                             f"{size:g}")
+        if not is_zero(node):
+            terms[name] = node
+    return terms
 
 
 def _noise(value: Any, reader: _Reader) -> dict[str, Any]:

@@ -62,12 +62,14 @@ def latex_name(name: str) -> str:
 
 _PLAIN: dict[str, Any] = {
     "expr": to_text, "name": str, "divergence": "∇·({} ∇{})", "transport": "-∇·(({}) {})",
-    "noise": "({}) ξ_{}", "tensor": lambda rows: f"[{'; '.join(', '.join(row) for row in rows)}]",
+    "fourth": "-({}) ∇⁴{}", "noise": "({}) ξ_{}",
+    "tensor": lambda rows: f"[{'; '.join(', '.join(row) for row in rows)}]",
 }
 _MATRIX = r"\begin{{pmatrix}} {} \end{{pmatrix}}"
 _LATEX: dict[str, Any] = {
     "expr": latex, "name": latex_name, "divergence": r"\nabla\cdot\left({} \nabla {}\right)",
-    "transport": r"-\nabla\cdot\left(\left({}\right) {}\right)", "noise": r"\left({}\right) \xi_{{{}}}",
+    "transport": r"-\nabla\cdot\left(\left({}\right) {}\right)", "fourth": r"-\left({}\right) \nabla^4 {}",
+    "noise": r"\left({}\right) \xi_{{{}}}",
     "tensor": lambda rows: _MATRIX.format(r" \\ ".join(" & ".join(row) for row in rows)),
 }
 
@@ -92,6 +94,8 @@ def _terms(model: Any, name: str, style: Mapping[str, Any]) -> list[str]:
         terms.append(style["transport"].format(parts, call(name)))
     if name in model.reaction:
         terms.append(write(model.reaction[name]))
+    if name in model.hyperdiffusivity:
+        terms.append(style["fourth"].format(write(model.hyperdiffusivity[name]), call(name)))
     if name in model.noise:
         terms.append(style["noise"].format(write(model.noise[name].amplitude), call(name)))
     return terms
@@ -107,6 +111,7 @@ def to_dict(model: Any) -> dict[str, Any]:
                         for name, row in model.diffusivity.items()},
         "velocity": {name: {axis: to_text(part) for axis, part in row.items()} for name, row in model.velocity.items()},
         "reaction": {name: to_text(part) for name, part in model.reaction.items()},
+        "hyperdiffusivity": {name: to_text(part) for name, part in model.hyperdiffusivity.items()},
         "noise": {name: noise_to_dict(term) for name, term in model.noise.items()},
         "boundary": {name: {axis: [boundaries.to_dict(side) for side in pair] for axis, pair in row.items()}
                      for name, row in model.boundary.items()},
@@ -128,6 +133,7 @@ def from_dict(data: Mapping[str, Any]) -> dict[str, Any]:
         "grid": Grid.from_dict(data["grid"]), "state": tuple(data["state"]), "boundary": boundary, "noise": noise,
         "parameters": {**data["parameters"], **fields}, "units": data["units"],
         **{name: data[name] for name in ("diffusivity", "velocity", "reaction")},
+        "hyperdiffusivity": data.get("hyperdiffusivity"),  # descriptions of the first version have none
     }
 
 
