@@ -32,7 +32,7 @@ from surrogates.training import Budget, HeldOut, Settings, held_out, train
 
 NetworkOption = nn.Module | Callable[..., nn.Module] | Mapping[str, Any] | bool | None
 VALIDATION_BLOCKS = 4
-PILOT = 0.12
+PILOT = 0.08
 
 
 @dataclass(frozen=True)
