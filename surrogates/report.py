@@ -219,5 +219,6 @@ table { border-collapse: collapse; width: 100%; font-size: .93rem; font-variant-
 th { text-align: left; font-weight: 600; } td, th { padding: .34rem .7rem .34rem 0; border-bottom: 1px solid #eceef0; }
 .scores td { text-align: right; } .scores tr:first-child th:not(:first-child) { text-align: right; }
 .scores th { font-weight: 500; } .facts th { width: 15rem; color: #5a6068; font-weight: 500; vertical-align: top; }
+.facts td { white-space: pre-line; }
 th.surrogate { color: #0072B2; } th.fresh { color: #00795b; } th.gaussian { color: #c2410c; }
 """

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from sdesim import storage
+from surrogates.alignment import samples
 from surrogates.data import split_blocks
 from surrogates.report import report
 from surrogates.scores import compare
@@ -103,17 +104,13 @@ def run(
     folder: str | Path,
     *,
     draws: int = 4,
-    fit: Mapping[str, Any] | None = None,
-    sampling: Mapping[str, Any] | None = None,
-    fresh: Fresh | None = None,
-    floors: int = 3,
+    fit: Mapping[str, Any] | None = None, sampling: Mapping[str, Any] | None = None,
+    fresh: Fresh | None = None, floors: int = 3,
     others: Mapping[str, xr.Dataset] | None = None,
     title: str = "Synthetic fields beside the truth",
     facts: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
-    block: int = 1,
-    seed: int = 0,
-    progress: bool = True,
+    block: int = 1, seed: int = 0, progress: bool = True,
 ) -> Outcome:
     """Fit on `training`, draw beside `held`, score, and write the four files into `folder`.
 
@@ -129,7 +126,7 @@ def run(
     """
     model = surrogate.fit(training, seed=seed, progress=progress, **dict(fit or {}))
     condition = {name: np.tile(held[name].to_numpy(), draws) for name in surrogate.condition}
-    count = draws * int(np.prod([held.sizes[d] for d in ("member", "time") if d in held.dims]))
+    count = draws * len(samples(held, surrogate.variables[0]))
     synthetic = draw(model, count, condition, seed=seed + 1, progress=progress, options=sampling)
     gaussian = draw(model, count, condition, seed=seed + 2, law="baseline", words="fitted Gaussian", progress=progress)
     truths = _fresh_ensembles(fresh, condition, floors, seed, progress)
@@ -138,9 +135,8 @@ def run(
     options: dict[str, Any] = {"condition": list(surrogate.condition), "block": block, "seed": seed}
     scores = compare(held, sources, training=training, variables=list(surrogate.variables), **options)
     scores.attrs["verdict"] = str(model.verdict_)
-    out = Path(folder)
-    out.mkdir(parents=True, exist_ok=True)
     shown = {name: group[0] for name, group in sources.items() if name != "surrogate"}
+    out = _made(folder)
     files = {
         "model": model.save(out / "model.surrogate"),
         "synthetic members": storage.save(synthetic, out / "synthetic.nc"),
@@ -162,6 +158,11 @@ def _fresh_ensembles(
         return []
     bar = tqdm(range(floors), desc="fresh solver members (the floor)", unit="ensemble", disable=not progress)
     return [fresh(condition, seed + 10 + i) for i in bar]
+
+
+def _made(folder: str | Path) -> Path:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder)
 
 
 def _sentence(words: str) -> str:
