@@ -1,8 +1,10 @@
-"""Speed of the fused field kernels on one core: nanoseconds per cell and stage, the best of five runs.
+"""Speed of the fused field kernels: nanoseconds per cell and stage, the best of five runs.
 
     python benchmarks/field_kernels.py
 
-Compilation and set-up are left out; every row says how many members of which grid it steps.
+Compilation is left out; every row says how many members of which grid it steps, and on how many threads. Grids past the
+cache, and single members on several threads, run as strips through many steps at once (`sdesim.kernels.field_tiles`);
+the last rows compare with whole passes.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from sdesim.methods.field import FIELD_METHODS
 from sdesim.stencils import discretise
 
 
-def nanoseconds(model: sim.PDE, method: str, steps: int, members: int = 1, threads: int = 1) -> float:
-    """Time per cell and stage."""
+def nanoseconds(model: sim.PDE, method: str, steps: int, members: int = 1, threads: int = 1,
+                strips: bool = True) -> float:
+    """Time per cell and stage, the best of five."""
     stencil = discretise(model)
     options = (("s", 9),) if method == "rkl2" else ()
     programs = Programs(stencil, FIELD_METHODS[method])
@@ -28,10 +31,14 @@ def nanoseconds(model: sim.PDE, method: str, steps: int, members: int = 1, threa
     programs.number(plan[0][0])
     job = Job(stencil, model.parameters, plan, programs, u, np.arange(members), 0, np.empty((1, *u.shape)))
     times = []
-    for _ in range(5):
+    for k in range(6):
         start = time.perf_counter()
-        run(job, threads)
-        times.append(time.perf_counter() - start)
+        if strips:
+            run(job, threads)
+        else:
+            job.block(0, members)
+        if k:  # the first run compiles
+            times.append(time.perf_counter() - start)
     (schedule,) = programs.schedules.values()
     return min(times) / (steps * len(schedule.passes) * members * model.grid.size) * 1e9
 
@@ -63,6 +70,11 @@ def main() -> None:
         value = nanoseconds(model, method, steps, members, threads)
         grid = "×".join(map(str, model.grid.shape))
         print(f"{name:16} {method:15} {members:3} of {grid:9} {threads} threads  {value:6.3f} ns")
+    for n, steps in ((512, 256), (1024, 64), (2048, 32)):
+        model = sim.PDE(square(n), **heat)
+        ways = ((1, False), (1, True), (2, True))
+        values = [nanoseconds(model, "euler", steps, threads=t, strips=s) for t, s in ways]
+        print(f"heat euler {n}²: whole passes {values[0]:.3f}, one thread {values[1]:.3f}, two {values[2]:.3f} ns")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from sdesim.kernels.field_layout import Layout, aligned
 from sdesim.kernels.field_names import Names
 from sdesim.kernels.field_plan import Programs, Steps
 from sdesim.kernels.field_static import edge_coordinates, ghost_values, static_arrays
+from sdesim.kernels.field_strip import compile_strip
+from sdesim.kernels.field_tiles import run_strips, sweep_levels
+from sdesim.kernels.llvm import Compiled
 from sdesim.stencils import Stencil
 from sdesim.streams import seed_key
 
@@ -58,8 +62,16 @@ class Job:
         for k, value in enumerate(self.parameters.values()):
             self.table[:, k] = value
         self.status = np.zeros(count, np.int64)
-        self.code = machine_code(build(self.stencil, self.names, kernels, self.buffers))
-        self.run = entry(self.code)
+
+    @cached_property
+    def code(self) -> Compiled:
+        """The machine code of the loops over members, saves, steps and passes."""
+        return machine_code(build(self.stencil, self.names, self.programs.kernels, self.buffers))
+
+    @cached_property
+    def strips(self) -> Compiled:
+        """The machine code that sweeps through many steps at once."""
+        return compile_strip(self.stencil, self.names, self.programs.kernels)
 
     def block(self, first: int, last: int) -> None:
         """Integrate members first … last − 1 (places, not numbers)."""
@@ -71,7 +83,7 @@ class Job:
         edges = [np.ascontiguousarray(e.reshape(len(e), -1)) for e in edges]
         keep: list[Any] = []
         arguments = self._arguments(first, last, statics, edges, keep)
-        self.run(arguments.ctypes.data)
+        entry(self.code)(arguments.ctypes.data)
 
     def _arguments(self, first: int, last: int, statics: list[Array], edges: list[Array],
                    keep: list[Any]) -> Integers:
@@ -107,6 +119,10 @@ def _table(arrays: Sequence[Array], first: int) -> tuple[Integers, Integers]:
 def run(job: Job, threads: int) -> NDArray[np.int8]:
     """Integrate all members into `job.out`, and return their status."""
     count = len(job.members)
+    levels = sweep_levels(job, threads)
+    if levels:
+        return run_strips(job, levels, threads)
+    _ = job.code  # compiled once, before the threads want it
     room = BLOCK_VALUES // (job.layout.cells * max(1, len(job.stencil.statics)))
     size = max(1, min(BLOCK, room, -(-count // max(1, threads))))
     blocks = [(k, min(k + size, count)) for k in range(0, count, size)]

@@ -89,23 +89,32 @@ class Sweep:
 
     def _ghost_rows(self, slot: int, state: int, axis: int) -> None:
         """Ghost rows on both sides of an outer axis."""
-        b, n, base = self.b, self.layout.shape[axis], self.bases[slot]
-        wraps = self._wraps(state, axis)
-        reach = 1 if self.owner.corners and wraps else 0
+        reach = 1 if self.owner.corners and self._wraps(state, axis) else 0
         ranges = {k: (-reach if k < axis else 0, m + (reach if k < axis else 0))
                   for k, m in enumerate(self.layout.outer) if k != axis}
         with self._loops(ranges) as place:
-            for side, (ghost, inner, far) in enumerate(((-1, 0, n - 1), (n, n - 1, 0))):
-                out = self._address(base, {**place, axis: integer(ghost)})
-                source = self._address(base, {**place, axis: integer(far if wraps else inner)})
-                if wraps:
-                    with loop(b, integer(self.layout.nx)) as i:
-                        b.store(b.load(b.gep(source, [i])), b.gep(out, [i]))
-                    continue
-                others = [k for k in range(len(self.layout.outer)) if k != axis]
-                at = b.mul(self._flat(place, others), integer(self.layout.nx))
-                A, B = (b.gep(p, [at]) for p in self._edge(state, axis, side))
-                b.call(self.owner.ghost, [out, source, A, B])
+            for side in (0, 1):
+                self._ghost_row(slot, state, axis, side, place)
+
+    def _ghost_row(self, slot: int, state: int, axis: int, side: int, place: dict[int, Any],
+                   last: Any = None) -> None:
+        """The ghost row beyond one side of an outer axis; `last` is the axis' last cell where it is not the grid's."""
+        b, n, base = self.b, self.layout.shape[axis], self.bases[slot]
+        wraps = self._wraps(state, axis)
+        if last is None:
+            ghost, inner, far = (integer(k) for k in ((-1, 0, n - 1), (n, n - 1, 0))[side])
+        else:
+            ghost, inner, far = b.add(last, integer(2 * side - 1)), last, last
+        out = self._address(base, {**place, axis: ghost})
+        source = self._address(base, {**place, axis: far if wraps else inner})
+        if wraps:
+            with loop(b, integer(self.layout.nx)) as i:
+                b.store(b.load(b.gep(source, [i])), b.gep(out, [i]))
+            return
+        others = [k for k in range(len(self.layout.outer)) if k != axis]
+        at = b.mul(self._flat(place, others), integer(self.layout.nx))
+        A, B = (b.gep(p, [at]) for p in self._edge(state, axis, side))
+        b.call(self.owner.ghost, [out, source, A, B])
 
     def _ghost_cells(self, slot: int, state: int, place: dict[int, Any]) -> None:
         """The two ghost cells of a row."""
@@ -129,13 +138,17 @@ class Sweep:
                       for k, slot in enumerate(self.kernel.in_place) if slot < 0]
         self.b.call(self.row, [*arguments, self.a["parameters"], self.a["numbers"], self.a["t"]])
 
+    def _number(self, place: dict[int, Any]) -> Any:
+        """The number of a row in the grid, by which its noise is drawn."""
+        return self._flat(place, list(range(len(self.layout.outer))))
+
     def _noise_row(self, state: int) -> Any:
         return self.b.gep(self.a["noise"], [integer(state * self.layout.row_size)])
 
     def _draw(self, state: int, place: dict[int, Any]) -> None:
         b, half = self.b, (self.layout.nx + 1) // 2
         first = self._noise_row(state)
-        pair = b.mul(self._flat(place, list(range(len(self.layout.outer)))), integer(half))
+        pair = b.mul(self._number(place), integer(half))
         word = integer(int(Purpose.STEP) | state << 8)
         b.call(self.owner.noise, [first, b.gep(first, [integer(half)]), self.a["member"], self.a["step"], pair, word,
                                   self.a["k0"], self.a["k1"]])
