@@ -18,7 +18,7 @@ from sdesim.methods.method import NOISE_TYPES, Method
 from sdesim.methods.vector import ZERO, Vector, add, is_structural_zero, multiply, subtract
 
 LARGEST = 4
-ITERATIONS = 6
+ITERATIONS = 10
 _SMALL = 1e-6  # squared by one more iteration: round-off
 
 

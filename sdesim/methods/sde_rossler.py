@@ -228,7 +228,7 @@ METHODS = (
            "its region of stability is enlarged"),
     Method("shark", shark, "sde", f"{_FOSTER}, eq. 6.1", _ADDITIVE, "ito", 2.0, 1.5, 2.0),
     Method("sriw1", sri(SRIW1), "sde", f"{_ROESSLER}, table 5.1", _DIAGONAL, "ito", 2.0, 1.5, 2.0),
-    Method("sosri", sri(SOSRI), "sde", _RACKAUCKAS, _DIAGONAL, "ito", 2.0, 1.5, 2.0,
+    Method("sosri", sri(SOSRI), "sde", _RACKAUCKAS, _DIAGONAL, "ito", 2.0, 1.5, 1.5,
            "its region of stability is enlarged"),
     Method("slowrk", slowrk, "sde", f"{_FOSTER}, eq. 6.2", (*_DIAGONAL, "commutative"), "stratonovich", 2.0, 1.5, 2.0,
            "strong order 1½ for commutative noise"),

@@ -63,16 +63,19 @@ MODELS = {
         {"x": "-x", "y": "x"}, {"x": {"a": "0.2*y", "b": "0.3"}, "y": {"b": "0.4*x"}}, "general", "hanggi-klimontovich"
     ),
 }  # fmt: skip
-OF_EACH_TYPE = ("no noise", "shared additive", "scalar", "diagonal", "commutative", "general", "Langevin", "frictionless")
-ON_ALL = ("euler_maruyama", "milstein", "heun")  # every model by these, one of each type of noise by every other method
-
-
+# every model by the first three methods; every other method on one model of each type of noise, and one that is only
+# another tableau or number of stages on a single one
+OF_EACH_TYPE = ("no noise", "shared additive", "scalar", "diagonal", "commutative", "general")
+LANGEVIN = ("no noise", "Langevin", "frictionless")
+CHOSEN = dict.fromkeys(("euler_maruyama", "milstein", "heun"), tuple(MODELS))
+CHOSEN |= dict.fromkeys(("baoab", "align", "quicsort"), LANGEVIN)
+CHOSEN |= dict.fromkeys(("sra1", "sosra", "sosri", "skrock10", "skrock20"), ("shared additive",))
 CASES = [
     (method.name, name)
     for method in rows(("sde",))
-    for name in (MODELS if method.name in ON_ALL else OF_EACH_TYPE)
-    if method.refusal(MODELS[name]) is None and (method.requires or method.name in ON_ALL or name[0] not in "Lf")
-]  # fmt: skip
+    for name in CHOSEN.get(method.name, OF_EACH_TYPE)
+    if method.refusal(MODELS[name]) is None
+]
 
 
 def parameters(sde, count, varying):
