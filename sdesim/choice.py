@@ -57,14 +57,17 @@ def choose(
 
 def _for_sde(model: SDE, name: str | None, dt: float | None, clock: NDArray[np.float64]) -> Choice:
     noise = model.noise_type
+    if name == "exact":
+        return _exact(model, dt)
     if model.bounds:
         raise ValueError(
-            "this version integrates SDEs without bounds only; leave bounds= out, or confine x by its drift"
+            "this version integrates SDEs without bounds only, but for reflected Brownian motion by method='exact'; "
+            "leave bounds= out, or confine x by its drift"
         )
     reason = "asked for"
     if name is None:
         name, reason = _best_for(model)
-    method = find(name, ("sde",))
+    method = find(name, ("sde", "law"))
     if noise not in method.noise:
         able = ", ".join(m.name for m in rows(("sde",)) if m.refusal(model) is None)
         raise ValueError(f"{name} does not serve {noise} noise, which this model has; use one of {able}")
@@ -74,7 +77,16 @@ def _for_sde(model: SDE, name: str | None, dt: float | None, clock: NDArray[np.f
         gaps = np.diff(clock)
         dt = float(gaps.min()) / _STEPS if gaps.size else 1.0
         reason += f"; dt is the shortest interval between save times over {_STEPS}"
-    return Choice(method, float(dt), reason)
+    return Choice(method.at(model, float(dt)), float(dt), reason)
+
+
+def _exact(model: SDE, dt: float | None) -> Choice:
+    method = find("exact", ("law",))
+    if (refusal := method.refusal(model)) is not None:
+        raise ValueError(f"exact: {refusal}")
+    if dt is not None:
+        raise ValueError(f"exact goes from save time to save time in law and takes no step; leave dt={dt!r} out")
+    return Choice(method, None, "asked for")
 
 
 def _best_for(model: SDE) -> tuple[str, str]:

@@ -33,6 +33,8 @@ _DESCRIPTIONS = {
     "GaussianField": "sdesim.fields",
     "WhiteNoise": "sdesim.fields",
     "ColouredNoise": "sdesim.fields",
+    "Reflecting": "sdesim.boundaries",
+    "Absorbing": "sdesim.boundaries",
 }
 
 

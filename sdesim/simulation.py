@@ -59,7 +59,7 @@ class Run:
 
     def group(self, positions: slice, threads: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
         """States (time, state, member, *space) and status of the members at these positions."""
-        from sdesim import integrate, integrate_field
+        from sdesim import integrate, integrate_exact, integrate_field
 
         numbers = self.numbers[positions]
         own = {n: v[positions] if np.ndim(v) else v for n, v in self.parameters.items()}
@@ -67,6 +67,10 @@ class Run:
         backend = {"cpu": "kernel", "reference": "numpy", "cuda": "cuda"}[self.device]
         common: dict[str, Any] = {"seed": self.seed, "members": numbers, "backend": backend, "threads": threads}
         if isinstance(self.model, SDE):
+            if self.choice.method.kind == "law":
+                states = integrate_exact.sample(self.model, self.choice.method, start, own, self.clock,
+                                                seed=self.seed, members=numbers)  # fmt: skip
+                return states, np.where(np.isfinite(states).all(axis=(0, 1)), 0, 1).astype(np.int8)
             step = self.choice.dt or 1.0  # an SDE's choice always has a step
             flat = integrate.integrate(self.model, self.choice.method, start, own, self.clock, step, **common)
             return flat.states, flat.status

@@ -11,6 +11,7 @@ from sdesim.methods.method import Method
 
 _FILES = {
     "sde": ("sde", "sde_rossler", "sde_weak", "sde_implicit", "sde_stabilised", "langevin"),
+    "law": ("exact",),
     "stencil": ("field",),
     "spectral": ("spectral",),
 }

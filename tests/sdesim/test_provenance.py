@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import sdesim.codec as codec
+from sdesim.boundaries import Absorbing, Reflecting
 from sdesim.codec import ProvenanceError
 from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
 from sdesim.grids import Grid
@@ -218,6 +219,8 @@ def test_every_description_in_the_table_round_trips() -> None:
         GaussianField(0.5, 0.2, 1.5),
         WhiteNoise(0.5),
         ColouredNoise(0.5, 0.1, 2.5),
+        Reflecting(0.0, None),
+        Absorbing(None, 2.0),
     ]
     assert {type(item).__name__ for item in descriptions} == set(codec._DESCRIPTIONS)
     for item in descriptions:
