@@ -10,7 +10,7 @@ from importlib import import_module
 from sdesim.methods.method import Method
 
 _FILES = {
-    "sde": ("sde", "sde_rossler", "sde_weak", "sde_implicit", "sde_stabilised", "langevin"),
+    "sde": ("sde", "sde_rossler", "sde_weak", "sde_levy", "sde_implicit", "sde_stabilised", "langevin"),
     "law": ("exact",),
     "stencil": ("field",),
     "spectral": ("spectral",),

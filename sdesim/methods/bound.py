@@ -111,17 +111,26 @@ class BoundSDE:
         return [values[i * n : (i + 1) * n] for i in range(n)]
 
     @cached_property
-    def _milstein_terms(self) -> dict[tuple[int, int, int], Expr]:
+    def _terms(self) -> dict[tuple[int, int, int], Expr]:
+        """(L^c g_k)_i by (i, c, k), without the structural zeros."""
         names, n = self.model.states, range(len(self.channels))
         terms = {(i, c, k): self.model.derived(self.channels[c], names[i], self.channels[k])
-                 for i in range(self.dimension) for c in n for k in n if c <= k}  # fmt: skip
+                 for i in range(self.dimension) for c in n for k in n}  # fmt: skip
         return {key: term for key, term in terms.items() if not is_zero(term)}
+
+    def milstein_general(self, t: Any, y: Vector, integral: Callable[[int, int], Any]) -> Vector:
+        """Σ_{c,k} L^c g_k I_(c,k) with the iterated integrals given."""
+        total = Vector([ZERO] * self.dimension)
+        values = self.values(list(self._terms.values()), t, y)
+        for (i, c, k), value in zip(self._terms, values, strict=True):
+            total[i] = add(total[i], multiply(value, integral(c, k)))
+        return total
 
     def milstein(self, t: Any, y: Vector, w: Sequence[Any], h: Any) -> Vector:
         """Σ_{c,k} L^c g_k (w_c w_k − δ_ck h) for commutative noise: the terms c < k count twice."""
         total = Vector([ZERO] * self.dimension)
-        values = self.values(list(self._milstein_terms.values()), t, y)
-        for (i, c, k), value in zip(self._milstein_terms, values, strict=True):
+        terms = {key: term for key, term in self._terms.items() if key[1] <= key[2]}
+        for (i, c, k), value in zip(terms, self.values(list(terms.values()), t, y), strict=True):
             factor = w[c] * w[c] - h if c == k else w[c] * w[k] * 2.0
             total[i] = add(total[i], multiply(value, factor))
         return total

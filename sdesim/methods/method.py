@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 # from the most special to the most general: a method for one type serves every type before it
@@ -14,10 +14,12 @@ NOISE_TYPES = ("none", "additive", "scalar", "diagonal", "commutative", "general
 class Method:
     """One time-stepping method.
 
-    `step` is the pure function of its paper. `kind` is "sde" (finite-dimensional), "stencil" (fields, finite volumes)
-    or "spectral" (fields, modal space). `calculus` is the stochastic calculus whose solution it converges to, None if
-    it takes no noise. Orders are those of the source, `order` the one without noise; `strong` and `weak` are None where
-    they do not apply. `requires` raises ValueError for a model whose structure the method does not serve.
+    `step` is the pure function of its paper. `kind` is "sde" (finite-dimensional), "law" (finite-dimensional, sampled
+    from its transition law), "stencil" (fields, finite volumes) or "spectral" (fields, modal space). `calculus` is the
+    stochastic calculus whose solution it converges to, None if it takes no noise. Orders are those of the source,
+    `order` the one without noise; `strong` and `weak` are None where they do not apply. `requires` raises ValueError
+    for a model whose structure the method does not serve. `refined` gives the step for a model and a size of step, for
+    a method whose work depends on them.
 
     >>> from sdesim.methods import table
     >>> table()["milstein"].strong
@@ -35,6 +37,11 @@ class Method:
     weak: float | None = None
     details: str = ""
     requires: Callable[[Any], None] | None = None
+    refined: Callable[[Any, float], Callable[..., Any]] | None = None
+
+    def at(self, model: Any, h: float) -> Method:
+        """The method for a model and steps of h."""
+        return self if self.refined is None else replace(self, step=self.refined(model, h), refined=None)
 
     def refusal(self, model: Any) -> str | None:
         """Why the method does not serve an SDE, by the type of its noise or its structure; None if it does.

@@ -20,6 +20,7 @@ from sdesim.methods import find, rows
 from sdesim.methods.bound import BoundSDE, Wiener
 from sdesim.methods.langevin import recognise
 from sdesim.methods.sde_implicit import eliminate
+from sdesim.methods.sde_levy import levy_areas, terms_for
 from sdesim.methods.sde_stabilised import DAMPING
 from sdesim.methods.vector import Vector
 
@@ -34,17 +35,17 @@ def monomials(x):
 
 
 def nodes(kind):
-    """(values, weights) whose mean is exact for polynomials of degree 11 (normals) or 7 (auxiliary ones), or signs."""
+    """(values, weights) whose mean is exact for polynomials of degree 11 (normals), 7 or 3 (auxiliary ones), or signs."""
     if kind == "b":
         return np.array([-1.0, 1.0]), np.array([0.5, 0.5])
-    x, w = hermegauss(6 if kind == "z" else 4)
+    x, w = hermegauss({"z": 6, "a": 4, "e": 2}[kind])
     return x, w / w.sum()
 
 
 def moment_map(model, method, h):
     """M with E monomials(X') = M monomials(X), of one step of h."""
     draws = trace(model, method, frozenset()).draws
-    grids = [nodes(kind) for kind, _ in draws]
+    grids = [nodes("e" if word >> 16 else kind) for kind, word in draws]  # a further normal appears squared at most
     values = np.array(list(product(*(g[0] for g in grids)))).T.reshape(len(draws), -1)
     weights = np.array([np.prod(w) for w in product(*(g[1] for g in grids))])
     known = dict(zip(draws, values, strict=True))
@@ -284,6 +285,56 @@ def test_skrock_is_stable_where_it_says():
                 0.1, seed=3, members=np.arange(50),
             ).states[1]  # fmt: skip
             assert (np.abs(x).max() < 5) == stable, (s, reach)
+
+
+# ---- Lévy areas
+
+
+def test_levy_areas_have_the_law_given_the_increments():
+    # E[A² | W] = h²/12 + h(W₁² + W₂²)/12, exact for any number of terms; E exp(iλA) = 1/cosh(λh/2) (Lévy 1951)
+    count, h = 200_000, 0.3
+    draws = np.random.default_rng(8)
+    for n in (1, 3):
+        w = Wiener(Vector(draws.normal(size=(2, count)) * np.sqrt(h)), np.sqrt(h), lambda *_: draws.normal(size=count))
+        (A,) = levy_areas(w, h, n).values()
+        given = h**2 / 12 + h * (w.dW[0] ** 2 + w.dW[1] ** 2) / 12
+        ratio = A**2 / given
+        assert abs(ratio.mean() - 1) < 4 * ratio.std() / np.sqrt(count)
+        assert abs(np.corrcoef(ratio, given)[0, 1]) < 4 / np.sqrt(count) + (0.01 if n == 1 else 0.005)
+        for frequency in (2.0, 6.0, 10.0):
+            wave = np.cos(frequency * A)
+            error = abs(wave.mean() - 1 / np.cosh(frequency * h / 2))
+            assert error < 4 * wave.std() / np.sqrt(count) + 0.004 / n**2
+
+
+def test_the_series_of_a_levy_area_is_that_of_the_path():
+    # X and Y from the Fourier coefficients of a path: the area misses what its remainder says, on that very path
+    count, m, h = 4000, 256, 0.5
+    steps = np.random.default_rng(3).normal(0, np.sqrt(h / m), (2, m, count))
+    W = np.cumsum(steps, axis=1)
+    before, (end, s) = W - steps, (W[:, -1], (np.arange(m) + 0.5) / m)
+    area = ((before[0] * steps[1] - before[1] * steps[0]) / 2).sum(axis=0)
+    bridge = before + steps / 2 - s[:, None] * end[:, None]
+    waves = {}
+    for r in (1, 2, 3):
+        for part, f in enumerate((np.cos, np.sin)):  # sets: 1 the rest, 2 μ, then X and Y of each term
+            waves[2 + 2 * r - 1 + part] = np.einsum("cmi,m->ci", bridge, f(2 * np.pi * r * s)) * 2 / m * np.pi * r / np.sqrt(h / 2)
+    mu = np.zeros((2, count))
+    w = Wiener(Vector(end), np.sqrt(h), lambda kind, word: waves.get(word >> 16, mu)[word & 0xFFFF])
+    for n in (1, 2, 3):
+        (found,) = levy_areas(w, h, n).values()
+        psi = np.pi**2 / 6 - sum(1 / r**2 for r in range(1, n + 1))
+        square = (found - area) ** 2
+        left = (h / (2 * np.pi)) ** 2 * (2 * psi + 2 * psi * 2)  # of X Y, and of X w with E w² = 1 for two processes
+        assert abs(square.mean() / left - 1) < 0.1
+
+
+def test_smaller_steps_take_more_terms():
+    model = LINEAR["general"][0]
+    method = find("milstein_levy", ("sde",))
+    counts = [len(trace(model, method.at(model, h), frozenset()).draws) for h in (1e-1, 1e-3, 1e-5)]
+    assert counts == [2 + 1 + 2 + 4 * n for n in (1, 5, 42)]
+    assert [terms_for(model, h) for h in (1e-1, 1e-3, 1e-5)] == [1, 5, 42]
 
 
 # ---- Langevin equations, tamed Euler
