@@ -104,7 +104,7 @@ def _best_for(model: SDE) -> tuple[str, str]:
         return "shark", "additive noise: strong order 1.5 in either calculus, with two evaluations of the drift"
     if noise == "general":
         return "heun" if stratonovich else "euler_maruyama", (
-            "the noise does not commute: strong order 1 would need Lévy areas"
+            "the noise does not commute: strong order 1 needs Lévy areas (milstein_levy), weak order 2 has dri1"
         )
     if stratonovich:
         return "heun", f"{noise} noise in the Stratonovich calculus: strong order 1 without derivatives"
@@ -120,9 +120,9 @@ def _for_pde(
     reason = "asked for"
     if name is None:
         name, reason = _best_field_method(model)
-    method = find(name, ("stencil", "spectral"))
+    method = find(name, ("stencil", "implicit", "spectral"))
     if model.noise_kind not in ("none", *method.noise):
-        able = [m.name for m in rows(("stencil", "spectral")) if model.noise_kind in m.noise]
+        able = [m.name for m in rows(("stencil", "implicit", "spectral")) if model.noise_kind in m.noise]
         raise ValueError(f"{name} does not serve {model.noise_kind} noise, which this model has; use one of "
                          f"{', '.join(able)}")  # fmt: skip
     if method.kind == "spectral":

@@ -82,6 +82,33 @@ def theta_euler(theta: float, terms: bool = False) -> Callable[..., Vector]:
     return step
 
 
+# γ(2 − γ) = ½; the noise of the stages, of mean 1 and mean square 3/2 under the weights 1 − γ and γ
+_GAMMA = 1.0 - math.sqrt(0.5)
+_B0 = (1.0 - math.sqrt(0.5 * _GAMMA / (1.0 - _GAMMA)), 1.0 + math.sqrt(0.5 * (1.0 - _GAMMA) / _GAMMA))
+
+
+def sdirk_sra(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector:
+    """An L-stable SRA method: Rößler's conditions for additive noise solved on Alexander's SDIRK of order 2.
+
+    H₁ = X + γ h f(t + γh, H₁) + b₁ g(t) I₍₁₀₎/h
+    H₂ = X + (1 − γ) h f(t + γh, H₁) + γ h f(t + h, H₂) + b₂ g(t) I₍₁₀₎/h
+    X' = X + (1 − γ) h f(t + γh, H₁) + γ h f(t + h, H₂) + g(t + h) ΔW + (g(t) − g(t + h)) I₍₁₀₎/h
+
+    Alexander 1977, doi:10.1137/0714068, theorem 5; Rößler 2010, theorem 6.1: Σα = 1, α·c = ½, α·b = 1, α·b² = 3/2. Of
+    the two solutions for b the one that damps stiff noise more.
+    """
+    average = (w.dW + w.dZ * (1.0 / math.sqrt(3.0))) * 0.5
+    now, gamma = m.noise(t, y, average), h * _GAMMA
+    base = y + now * _B0[0]
+    first = solve(m, t + gamma, base, gamma, y)
+    # the slopes from the stages' own equations: f itself would magnify what Newton left by the stiffness
+    drifted = y + (first - base) * ((1.0 - _GAMMA) / _GAMMA)
+    base = drifted + now * _B0[1]
+    second = solve(m, t + h, base, gamma, first)
+    moved = now - m.noise(t + h, y, average) if m.noise_moves else Vector([ZERO] * len(y))
+    return drifted + (second - base) + m.noise(t + h, y, w.dW) + moved
+
+
 def few_states(model: Any) -> None:
     """Raises ValueError for more states than an unrolled elimination serves."""
     if len(model.states) > LARGEST:
@@ -99,4 +126,6 @@ METHODS = (
            2.0, 0.5, 1.0, "stiff drifts, at most 4 states; exact stationary variance of a linear drift", few_states),
     Method("implicit_milstein", theta_euler(1.0, True), "sde", "Kloeden & Platen 1992, eq. 12.2.16", _COMMUTING,
            "ito", 1.0, 1.0, 1.0, "stiff drifts, at most 4 states", few_states),
+    Method("sdirk_sra", sdirk_sra, "sde", "Alexander 1977, doi:10.1137/0714068, with Rößler 2010, theorem 6.1",
+           ("none", "additive"), "ito", 2.0, 1.5, 2.0, "stiff drifts, at most 4 states; L-stable", few_states),
 )  # fmt: skip

@@ -19,7 +19,7 @@ from sdesim.kernels.sde_trace import trace
 from sdesim.methods import find, rows
 from sdesim.methods.bound import BoundSDE, Wiener
 from sdesim.methods.langevin import recognise
-from sdesim.methods.sde_implicit import eliminate
+from sdesim.methods.sde_implicit import _B0, eliminate
 from sdesim.methods.sde_levy import levy_areas, terms_for
 from sdesim.methods.sde_stabilised import DAMPING
 from sdesim.methods.vector import Vector
@@ -218,15 +218,24 @@ def test_elimination_solves_and_keeps_structural_zeros():
 STIFF = sim.SDE({"x": "-100*(x**3 - cos(t))", "y": "50*(x - y) - y**3"}, {"x": "0.2", "y": "0.1*y"})
 
 
-@pytest.mark.parametrize("method", ["implicit_euler", "implicit_milstein", "trapezoidal"])
+@pytest.mark.parametrize("method", ["implicit_euler", "implicit_milstein", "trapezoidal", "sdirk_sra"])
 def test_a_stiff_nonlinear_step_is_solved(method):
     members = np.arange(200)
     start, times = np.full((2, 200), 0.9), np.array([0.0, 2.0])
-    result = integrate(STIFF, find(method, ("sde",)), start, {}, times, 0.1, seed=1, members=members)
+    model = STIFF if method != "sdirk_sra" else sim.SDE({"x": STIFF.drift["x"], "y": STIFF.drift["y"]}, {"x": 0.2, "y": 0.1})
+    result = integrate(model, find(method, ("sde",)), start, {}, times, 0.1, seed=1, members=members)
     assert not result.status.any()
     assert np.abs(result.states[1, 0] ** 3 - np.cos(2.0)).max() < 0.5
     explicit = integrate(STIFF, find("euler_maruyama", ("sde",)), start, {}, times, 0.1, seed=1, members=members)
     assert explicit.status.all()
+
+
+def test_the_l_stable_method_forgets_a_stiff_state_and_damps_its_noise():
+    # λh → −∞: X' = g (ΔW − b₂ I₍₁₀₎/h) whatever X was, of variance g² h (1 − b₂ + b₂²/3)
+    model = sim.SDE({"x": "-1e9*x"}, {"x": 0.5})
+    M = moment_map(model, find("sdirk_sra", ("sde",)), 0.2)
+    assert np.abs(M[1:, 1:]).max() < 1e-6
+    assert np.isclose(M[2, 0], 0.25 * 0.2 * (1 - _B0[1] + _B0[1] ** 2 / 3), rtol=1e-6)
 
 
 def test_an_implicit_step_satisfies_its_equation():
