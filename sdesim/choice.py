@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sdesim.calculus import differentiate, evaluate
 from sdesim.methods import find, rows
+from sdesim.methods.bounded import check_bounds
 from sdesim.methods.method import Method
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
@@ -59,11 +60,6 @@ def _for_sde(model: SDE, name: str | None, dt: float | None, clock: NDArray[np.f
     noise = model.noise_type
     if name == "exact":
         return _exact(model, dt)
-    if model.bounds:
-        raise ValueError(
-            "this version integrates SDEs without bounds only, but for reflected Brownian motion by method='exact'; "
-            "leave bounds= out, or confine x by its drift"
-        )
     reason = "asked for"
     if name is None:
         name, reason = _best_for(model)
@@ -73,6 +69,8 @@ def _for_sde(model: SDE, name: str | None, dt: float | None, clock: NDArray[np.f
         raise ValueError(f"{name} does not serve {noise} noise, which this model has; use one of {able}")
     if (refusal := method.refusal(model)) is not None:
         raise ValueError(f"{name}: {refusal}")
+    if model.bounds:
+        check_bounds(model, method)
     if dt is None:
         gaps = np.diff(clock)
         dt = float(gaps.min()) / _STEPS if gaps.size else 1.0
@@ -96,6 +94,10 @@ def _best_for(model: SDE) -> tuple[str, str]:
     need not bear: they are there by name.
     """
     noise, stratonovich = model.noise_type, model.interpretation == "stratonovich"
+    if model.bounds:
+        return "euler_maruyama" if noise == "general" else "milstein", (
+            "bounds are met by the bridge of a step with frozen noise: weak order 1"
+        )
     if noise in ("none", "additive") and find("align", ("sde",)).refusal(model) is None:
         return "align", "a Langevin equation: strong order 2, its friction and noise solved exactly"
     if noise == "none":
