@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
 from sdesim.spectral import kind_of
 from sdesim.statistics import EnsembleStatistics
-from sdesim.workers import check_client, results
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -89,38 +88,10 @@ class Run:
                 start = np.vstack([start, np.full(len(numbers), ALIVE)])
             flat = integrate.integrate(model, method, start, own, self.clock, step, **common)
             return flat.states, flat.status
-        if self.choice.steps is not None:
-            return self._own_steps(positions, threads)
         field = integrate_field.integrate(
             self.model, self.choice.method, start, own, self.clock, self.choice.dt, **common
         )
         return field.states, field.status
-
-    def part(self, positions: slice | NDArray[np.int64]) -> Run:
-        """The work on the members at these positions alone."""
-        steps = self.choice.steps
-        return replace(
-            self,
-            numbers=self.numbers[positions],
-            parameters={n: v[positions] if np.ndim(v) else v for n, v in self.parameters.items()},
-            initial=np.ascontiguousarray(self.initial[:, positions]),
-            choice=self.choice if steps is None else replace(self.choice, steps=steps[positions]),
-            record={},
-        )
-
-    def _own_steps(self, positions: slice, threads: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
-        """As `group`, where each member has a step of its own: members of equal steps go together."""
-        whole = self.part(positions)
-        steps = whole.choice.steps if whole.choice.steps is not None else np.empty(0)
-        states, status = np.empty(0), np.empty(len(whole.numbers), np.int8)
-        for step in np.unique(steps):
-            where = np.flatnonzero(steps == step)
-            alike = replace(whole.part(where), choice=replace(self.choice, dt=float(step), steps=None))
-            own, status[where] = alike.group(slice(None), threads)
-            if not states.size:
-                states = np.empty((*own.shape[:2], len(steps), *own.shape[3:]))
-            states[:, :, where] = own
-        return states, status
 
 
 def simulate(
@@ -138,8 +109,6 @@ def simulate(
     device: str = "cpu",
     save: str = "states",
     store: str | Path | None = None,
-    chunks: Mapping[str, int] | None = None,
-    client: Any = None,
     progress: bool | None = None,
 ) -> xr.Dataset:
     """Integrate an ensemble and return it as a Dataset with the dimensions (member, time, *space).
@@ -161,8 +130,6 @@ def simulate(
     save : "states", or "statistics" (mean, variance, covariance of states, extremes and histogram over the members; no
         paths are kept).
     store : also save the Dataset there, by its ending .nc or .zarr.
-    chunks : {"member": n}, how many members are computed at a time; the result does not depend on it.
-    client : a dask.distributed.Client whose workers compute the groups of members.
     progress : a bar on standard error.
 
     Raises ValueError, TypeError or KeyError before any work for what cannot be done, with the cure. A member that
@@ -180,12 +147,9 @@ def simulate(
         from sdesim import storage
 
         storage.check_target(store)
-    if client is not None:
-        check_client(client)
     call = {"design": design, "method": method, "dt": dt, "seed": seed, "dtype": dtype, "save": save}
-    place = Place(_chunk(chunks), client, bool(progress))
     run = prepare(model, initial, times, members, parameters or {}, device, call)
-    ds = _states(run, place) if save == "states" else _statistics(run, place)
+    ds = _states(run, progress) if save == "states" else _statistics(run, progress)
     if store is not None:
         storage.save(ds, store)
     return ds
@@ -257,37 +221,19 @@ def _parameters(
     return dict(values), {**overrides, **lists}
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where and how the work is done, which no result depends on: members at a time, Dask client, progress bar."""
-
-    chunk: int | None
-    client: Any
-    progress: bool
-
-
-def _chunk(chunks: Mapping[str, int] | None) -> int | None:
-    if chunks is None:
-        return None
-    size = chunks.get("member") if isinstance(chunks, Mapping) and set(chunks) == {"member"} else None
-    if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
-        raise ValueError(f'chunks is {{"member": n}} with n ≥ 1 members computed at a time, got {chunks!r}')
-    return int(size)
-
-
-def _groups(run: Run, place: Place) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int8]]]:
+def _groups(run: Run, progress: bool | None) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int8]]]:
     """Results for groups of members, each small enough to hold and large enough for every thread."""
     threads, count = available_threads(), len(run.numbers)
     per_member = 8 * len(run.clock) * int(np.prod(run.initial.shape[2:])) * len(run.names)
-    size = max(threads, min(_GROUP_BYTES // per_member, -(-count // 8) if place.progress or place.client else count))
+    size = max(threads, min(_GROUP_BYTES // per_member, -(-count // 8) if progress else count))
     if isinstance(run.model, SDE):
         size = max(size, 512 * threads)
-    size = place.chunk or size
-    parts = [slice(begin, min(begin + size, count)) for begin in range(0, count, size)]
-    with _bar(run, place.progress) as update:
-        for positions, (states, status) in zip(parts, results(run, parts, threads, place.client), strict=True):
+    with _bar(run, progress) as update:
+        for begin in range(0, count, size):
+            positions = slice(begin, min(begin + size, count))
+            states, status = run.group(positions, threads)
             yield positions, states[run.skip :], status
-            update(positions.stop - positions.start)
+            update(positions.stop - begin)
 
 
 @contextmanager
@@ -302,12 +248,12 @@ def _bar(run: Run, progress: bool | None) -> Iterator[Callable[[int], object]]:
         yield bar.update
 
 
-def _states(run: Run, place: Place) -> xr.Dataset:
+def _states(run: Run, progress: bool | None) -> xr.Dataset:
     count, times = len(run.numbers), run.clock[run.skip :]
     shape = (count, len(times), *(len(v) for v in run.space.values()))
     data = {name: np.empty(shape, run.dtype) for name in run.names}
     status, exits = np.empty(count, np.int8), np.full(count, np.nan)
-    for positions, states, flags in _groups(run, place):
+    for positions, states, flags in _groups(run, progress):
         _note_exits(run, exits[positions], states)
         for i, name in enumerate(run.names):
             with np.errstate(over="ignore"):  # beyond float32: infinite there, and the status says what float64 found
@@ -332,14 +278,14 @@ def _exit_time(run: Run, exits: NDArray[np.float64]) -> dict[str, Any]:
     return {"exit_time": (("member",), exits, about)} if run.absorbs else {}
 
 
-def _statistics(run: Run, place: Place) -> xr.Dataset:
+def _statistics(run: Run, progress: bool | None) -> xr.Dataset:
     """Moments, extremes and histograms of the members that stayed finite, merged group by group in member order."""
     import xarray as xr
 
     times = run.clock[run.skip :]
     statistics = EnsembleStatistics(run.names, len(times))
     status, exits = np.empty(len(run.numbers), np.int8), np.full(len(run.numbers), np.nan)
-    for positions, states, flags in _groups(run, place):
+    for positions, states, flags in _groups(run, progress):
         statistics.add(states[:, : len(run.names), flags == 0])
         _note_exits(run, exits[positions], states)
         status[positions] = flags
