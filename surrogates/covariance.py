@@ -28,7 +28,7 @@ from surrogates.modes import DenseModes, SpectralModes
 FLOOR = 1e-12  # of the mean variance: below the round-off of float32 data, so that log λ stays finite
 SHRINKAGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85)
 DENSE_LIMIT = 4096  # channels × cells up to which a d × d eigenbasis is affordable
-GAIN = 1e-3  # nats per dimension by which a richer candidate must win: less is not worth its parameters
+GAIN = 1e-4  # nats per dimension by which a richer candidate must win: less is not worth its parameters
 
 
 @dataclass(frozen=True)
