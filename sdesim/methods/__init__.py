@@ -9,11 +9,11 @@ from importlib import import_module
 
 from sdesim.methods.method import Method
 
-_FILES: dict[str, tuple[str, ...]] = {
+_FILES = {
     "sde": ("sde", "sde_rossler", "sde_weak", "sde_levy", "sde_implicit", "sde_stabilised", "langevin"),
     "law": ("exact",),
     "stencil": ("field",),
-    "implicit": (),
+    "implicit": ("field_implicit",),
     "spectral": ("spectral",),
 }
 
@@ -22,7 +22,7 @@ def table() -> dict[str, Method]:
     """Every method by name; names are unique within a kind, and `find` tells kinds apart.
 
     >>> [m for m in table() if table()[m].strong == 1.5]
-    ['sdirk_sra', 'slowrk', 'sosri', 'sriw1', 'shark', 'sosra', 'sra3', 'sra1']
+    ['sdirk_sra', 'slowrk', 'sosri', 'sriw2', 'sriw1', 'shark', 'sosra', 'sra3', 'sra2', 'sra1']
     """
     return {m.name: m for m in reversed(rows())}
 

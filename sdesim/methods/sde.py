@@ -32,6 +32,12 @@ def heun(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector:
     return y + (f + m.f(t + h, z)) * (h * 0.5) + (g + m.noise(t + h, z, w.dW)) * 0.5
 
 
+def euler_heun(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector:
+    """Euler for the drift, Heun for the noise: X + f h + ½ (g(X) + g(X + g ΔW)) ΔW (Kloeden & Platen 1992, §10.3)."""
+    g = m.noise(t, y, w.dW)
+    return y + m.f(t, y) * h + (g + m.noise(t + h, y + g, w.dW)) * 0.5
+
+
 def tamed_euler(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector:
     """X + f h/(1 + h|f|) + g ΔW (Hutzenthaler, Jentzen & Kloeden 2012, eq. 4): the drift moves X by less than 1."""
     f = m.f(t, y)
@@ -81,6 +87,8 @@ METHODS = (
            "derivatives of the noise are taken on the expressions"),
     Method("heun", heun, "sde", f"Rümelin 1982, doi:10.1137/0719041; {_KP}, §11.1", NOISE_TYPES, "stratonovich",
            2.0, 1.0, 1.0, "strong order ½ for noise that does not commute; order 2 without noise"),
+    Method("euler_heun", euler_heun, "sde", f"{_KP}, eq. 11.1.10", NOISE_TYPES, "stratonovich", 1.0, 1.0, 1.0,
+           "strong order ½ for noise that does not commute; one evaluation of the drift"),
     Method("tamed_euler", tamed_euler, "sde", "Hutzenthaler, Jentzen & Kloeden 2012, doi:10.1214/11-AAP803",
            NOISE_TYPES, "ito", 1.0, 0.5, 1.0, "bounded moments for a one-sided Lipschitz drift such as −x³"),
     Method("milstein_stratonovich", milstein_stratonovich, "sde", f"{_KP}, eq. 10.3.21", _COMMUTING, "stratonovich",

@@ -23,15 +23,24 @@ from typing import Any
 from sdesim.methods.method import NOISE_TYPES, Method
 from sdesim.methods.vector import Vector
 
+LARGEST = 100
+"""Terms of the series: each is two normals for every process and step."""
+
 
 def terms_for(model: Any, h: float) -> int:
-    """How many terms of the series strong order 1 asks for with steps of h.
+    """How many terms of the series strong order 1 asks for with steps of h; ValueError for more than `LARGEST`.
 
     >>> import sdesim as sim
     >>> terms_for(sim.SDE({"x": 0, "y": 0}, {"x": {"a": 1}, "y": {"b": "x"}}), 1e-4)
     13
     """
-    return max(1, math.ceil(math.sqrt(len(model.channels) / h / 12.0) / math.pi))
+    n = max(1, math.ceil(math.sqrt(len(model.channels) / h / 12.0) / math.pi))
+    if n > LARGEST:
+        raise ValueError(
+            f"milstein_levy: steps of {h:g} would take {n} terms for each Lévy area, and at most {LARGEST} are drawn; "
+            "measure the time in smaller units, take larger steps, or use dri1 for weak order 2"
+        )
+    return n
 
 
 def levy_areas(w: Any, h: Any, n: int) -> dict[tuple[int, int], Any]:

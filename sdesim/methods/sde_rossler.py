@@ -177,6 +177,10 @@ SRA1 = AdditiveTableau(
     c0=(0.0, 3 / 4), c1=(1.0, 0.0), A0=((), (3 / 4,)), B0=((), (3 / 2,)),
     alpha=(1 / 3, 2 / 3), beta1=(1.0, 0.0), beta2=(-1.0, 1.0),
 )  # fmt: skip
+SRA2 = AdditiveTableau(
+    c0=(0.0, 3 / 4), c1=(1 / 3, 1.0), A0=((), (3 / 4,)), B0=((), (3 / 2,)),
+    alpha=(1 / 3, 2 / 3), beta1=(0.0, 1.0), beta2=(3 / 2, -3 / 2),
+)  # fmt: skip
 SRA3 = AdditiveTableau(
     c0=(0.0, 1.0, 1 / 2), c1=(1.0, 0.0, 0.0), A0=((), (1.0,), (1 / 4, 1 / 4)), B0=((), (0.0,), (1.0, 1 / 2)),
     alpha=(1 / 6, 1 / 6, 2 / 3), beta1=(1.0, 0.0, 0.0), beta2=(-1.0, 1.0, 0.0),
@@ -194,6 +198,13 @@ SRIW1 = DiagonalTableau(
     A0=((), (3 / 4,), (0.0, 0.0), (0.0, 0.0, 0.0)), A1=((), (1 / 4,), (1.0, 0.0), (0.0, 0.0, 1 / 4)),
     B0=((), (3 / 2,), (0.0, 0.0), (0.0, 0.0, 0.0)), B1=((), (1 / 2,), (-1.0, 0.0), (-5.0, 3.0, 1 / 2)),
     alpha=(1 / 3, 2 / 3, 0.0, 0.0), beta1=(-1.0, 4 / 3, 2 / 3, 0.0), beta2=(-1.0, 4 / 3, -1 / 3, 0.0),
+    beta3=(2.0, -4 / 3, -2 / 3, 0.0), beta4=(-2.0, 5 / 3, -2 / 3, 1.0),
+)  # fmt: skip
+SRIW2 = DiagonalTableau(
+    c0=(0.0, 1.0, 1 / 2, 0.0), c1=(0.0, 1 / 4, 1.0, 1 / 4),
+    A0=((), (1.0,), (1 / 4, 1 / 4), (0.0, 0.0, 0.0)), A1=((), (1 / 4,), (1.0, 0.0), (0.0, 0.0, 1 / 4)),
+    B0=((), (0.0,), (1.0, 1 / 2), (0.0, 0.0, 0.0)), B1=((), (-1 / 2,), (1.0, 0.0), (2.0, -1.0, 1 / 2)),
+    alpha=(1 / 6, 1 / 6, 2 / 3, 0.0), beta1=(-1.0, 4 / 3, 2 / 3, 0.0), beta2=(1.0, -4 / 3, 1 / 3, 0.0),
     beta3=(2.0, -4 / 3, -2 / 3, 0.0), beta4=(-2.0, 5 / 3, -2 / 3, 1.0),
 )  # fmt: skip
 SOSRI = DiagonalTableau(
@@ -219,15 +230,19 @@ _RACKAUCKAS = "Rackauckas & Nie 2020, doi:10.1109/HPEC43674.2020.9286178"
 _FOSTER = "Foster, dos Reis & Strange 2024, doi:10.1137/23M155147X"
 _ADDITIVE = ("none", "additive")
 _DIAGONAL = ("none", "additive", "scalar", "diagonal")
-TABLEAUS = {"sra1": SRA1, "sra3": SRA3, "sosra": SOSRA, "sriw1": SRIW1, "sosri": SOSRI}
+TABLEAUS = {
+    "sra1": SRA1, "sra2": SRA2, "sra3": SRA3, "sosra": SOSRA, "sriw1": SRIW1, "sriw2": SRIW2, "sosri": SOSRI,
+}  # fmt: skip
 
 METHODS = (
     Method("sra1", sra(SRA1), "sde", f"{_ROESSLER}, table 6.1", _ADDITIVE, "ito", 2.0, 1.5, 2.0),
+    Method("sra2", sra(SRA2), "sde", f"{_ROESSLER}, table 6.2", _ADDITIVE, "ito", 2.0, 1.5, 2.0),
     Method("sra3", sra(SRA3), "sde", f"{_ROESSLER}, table 6.3", _ADDITIVE, "ito", 3.0, 1.5, 2.0),
     Method("sosra", sra(SOSRA), "sde", _RACKAUCKAS, _ADDITIVE, "ito", 2.0, 1.5, 2.0,
            "its region of stability is enlarged"),
     Method("shark", shark, "sde", f"{_FOSTER}, eq. 6.1", _ADDITIVE, "ito", 2.0, 1.5, 2.0),
     Method("sriw1", sri(SRIW1), "sde", f"{_ROESSLER}, table 5.1", _DIAGONAL, "ito", 2.0, 1.5, 2.0),
+    Method("sriw2", sri(SRIW2), "sde", f"{_ROESSLER}, table 5.2", _DIAGONAL, "ito", 3.0, 1.5, 1.5),
     Method("sosri", sri(SOSRI), "sde", _RACKAUCKAS, _DIAGONAL, "ito", 2.0, 1.5, 1.5,
            "its region of stability is enlarged"),
     Method("slowrk", slowrk, "sde", f"{_FOSTER}, eq. 6.2", (*_DIAGONAL, "commutative"), "stratonovich", 2.0, 1.5, 2.0,

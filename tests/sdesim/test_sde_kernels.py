@@ -69,7 +69,7 @@ OF_EACH_TYPE = ("no noise", "shared additive", "scalar", "diagonal", "commutativ
 LANGEVIN = ("no noise", "Langevin", "frictionless")
 CHOSEN = dict.fromkeys(("euler_maruyama", "milstein", "heun"), tuple(MODELS))
 CHOSEN |= dict.fromkeys(("baoab", "align", "quicsort"), LANGEVIN)
-CHOSEN |= dict.fromkeys(("sra1", "sosra", "sosri", "skrock10", "skrock20"), ("shared additive",))
+CHOSEN |= dict.fromkeys(("sra1", "sra2", "sosra", "sriw2", "sosri", "skrock10", "skrock20"), ("shared additive",))
 CASES = [
     (method.name, name)
     for method in rows(("sde",))

@@ -11,12 +11,15 @@ from functools import cache
 
 import numpy as np
 import pytest
+from scipy import linalg
 
 import sdesim as sim
+from sdesim.integrate import integrate
 from sdesim.methods import find, rows
 from sdesim.methods.bound import BoundSDE, Wiener
 from sdesim.methods.sde_rossler import TABLEAUS, AdditiveTableau, DiagonalTableau
 from sdesim.methods.vector import Vector
+from sdesim.streams import normals
 
 EVERY = rows(("sde",))
 
@@ -156,6 +159,33 @@ def test_the_aggregated_path_has_the_law_of_a_path():
         values = np.sqrt(n) * np.array([W.ravel(), Z.ravel(), K.ravel()])
         assert np.abs(np.cov(values) - np.eye(3)).max() < 5 * np.sqrt(2 / values.shape[1])
         assert abs(areas.var() * 4 * n**2 - 1) < 5 * np.sqrt(4 / areas.size)  # kurtosis 5
+
+
+@pytest.mark.parametrize("name", ["milstein", "milstein_free", "heun", "slowrk"])
+def test_strong_order_on_ten_processes(name):
+    # Rößler 2010, §7: d = 4, m = 10, commutative: X = exp((A − ½ Σ B²) t + B ΣW) X₀; the noise three times his
+    A = np.full((4, 4), 1 / 20) + np.diag(np.full(4, -3 / 2 - 1 / 20))
+    B = 3 * (np.full((4, 4), 1 / 100) + np.diag(np.full(4, 1 / 5 - 1 / 100)))
+    states = "pqrs"
+
+    def text(M, i):
+        return " + ".join(f"{float(M[i, j])!r}*{s}" for j, s in enumerate(states))
+
+    model = sim.SDE(
+        {s: text(A, i) for i, s in enumerate(states)},
+        {s: {f"W{c}": text(B, i) for c in range(10)} for i, s in enumerate(states)},
+    )
+    assert model.noise_type == "commutative"
+    method, members = find(name, ("sde",)), np.arange(500)
+    levels, errors = np.array([32, 64, 128]), []
+    for n in levels:
+        result = integrate(model, method, np.ones((4, 500)), {}, np.array([0.0, 1.0]), 1 / n, seed=int(n), members=members)
+        W = sum(normals(int(n), members, s, c) for s in range(n) for c in range(10)) / np.sqrt(n)
+        exact = (linalg.expm((A - 5 * B @ B) + B * W[:, None, None]) @ np.ones(4)).T
+        errors.append(np.linalg.norm(result.states[1] - exact, axis=0).mean())
+    found = slope(levels, errors)
+    assert found > method.strong - 0.15, f"{found:.3f}"
+    assert found < method.strong + 0.15 or name == "slowrk"  # drift and noise commute: its terms of order 3/2 vanish
 
 
 def strong_claim(method, name):
