@@ -109,11 +109,11 @@ def check(
         model, None, None, np.array([0.0, 1.0]), np.zeros((len(centre), 1)), parameters).method  # fmt: skip
     points = _points(model, centre, parameters)
     commutator, derivative_error = _derivatives(model, points, parameters)
-    allowed = model.noise_type in found.noise
+    allowed = found.refusal(model) is None
     drift_error, told_apart = np.nan, np.inf
     if allowed and model.channels and not model.bounds:
         drift_error, told_apart = _calculus(model, found, points, parameters, seed)
-    able = ", ".join(m.name for m in rows(("sde",)) if model.noise_type in m.noise)
+    able = ", ".join(m.name for m in rows(("sde",)) if m.refusal(model) is None)
     return Check(model, found.name, model.noise_type, allowed, "" if allowed else f"; these do: {able}", commutator,
                  derivative_error, found.calculus or "", float(drift_error), float(told_apart))  # fmt: skip
 
@@ -189,7 +189,8 @@ def _calculus(
     drifts = {name: list(_shifted(model, name).values()) for name in ALPHA}
     for point in points.T[:_STARTS]:
         start = np.repeat(point[:, None], _MEMBERS, axis=1)
-        end = integrate(model, method, start, parameters, np.array([0.0, h]), h, seed=seed, members=members).states[-1]
+        times, once = np.array([0.0, h]), method.at(model, h)
+        end = integrate(model, once, start, parameters, times, h, seed=seed, members=members).states[-1]
         g = _noise_at(model, point[:, None], parameters)[:, :, 0]
         left = (end - start - g @ W) / h
         mean, error = left.mean(axis=1), left.std(axis=1, ddof=1) / np.sqrt(_MEMBERS)

@@ -105,6 +105,11 @@ def test_every_method_for_scalar_noise_has_the_calculus_that_it_claims():
             assert check(GBM, method.name).drift_error < 5, method.name
 
 
+def test_a_method_for_another_structure_is_not_allowed():
+    found = check(sim.equations.lorenz63(), "baoab")
+    assert not found.allowed and not found.ok and "baoab" not in found.advice
+
+
 def test_random_parameters_and_bad_calls():
     model = sim.SDE({"x": "-k*x"}, {"x": "0.2*x"}, parameters={"k": stats.uniform(0, 1)})
     assert check(model, initial={"x": 3.0}).ok
