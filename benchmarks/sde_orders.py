@@ -48,8 +48,8 @@ def main() -> None:
     """Print the table."""
     strong, weak = harness("test_sde_methods"), harness("test_sde_laws")
     print("# Orders of the SDE methods, measured\n")
-    print("By type of noise: the slope, its standard error where there is sampling, in brackets the order claimed. SOSRI's")
-    print("weak error changes its sign at these steps for scalar noise; its test fits the expansion in h^½ instead.\n")
+    print("By type of noise: the slope, its standard error where there is sampling, in brackets the order claimed.")
+    print("SOSRI's weak error changes its sign at these steps for scalar noise; its test fits the expansion in h^½.\n")
     print("| method | order without noise | strong | weak, first and second moments | source |")
     print("| --- | --- | --- | --- | --- |")
     for method in strong.EVERY:
