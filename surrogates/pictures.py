@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from surrogates.alignment import pairing, samples, shared_parameters, space_dims
@@ -138,6 +139,9 @@ def spectra(scores: xr.Dataset, labels: Mapping[str, str], units: str = "") -> F
         if end > edge:
             axes.axvspan(edge, end, color="#f6e7d8", lw=0, zorder=0)
         axes.set_xlabel("wavenumber (cycles per unit);  shaded: beyond Nyquist", **FONT)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         _plain(axes)
     left.legend(fontsize=8.5, frameon=False)
     return figure

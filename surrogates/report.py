@@ -113,6 +113,8 @@ def _picture_sections(
     units = str(reference[name].attrs.get("units", ""))
     paired = "Each column holds one held-out member's parameters. " if scores.attrs.get("conditional") else ""
     chance = f"Differences of the means up to {_chance(reference, name):.2g} are chance at this size."
+    if "member" not in reference[name].dims:
+        chance = ""  # the samples of a series are not independent: no such simple rule
     shown = {
         "samples": ("Samples", pictures.gallery(reference, sources, labels, name), paired + "One colour bar for all."),
         "maps": (
@@ -156,7 +158,7 @@ def _verdict_section(findings: Sequence[Finding], notes: Sequence[str]) -> str:
     mark = {True: ("good", "✓"), False: ("bad", "✗"), None: ("plain", "·")}
     judged = [f.good for f in findings if f.good is not None]
     failed = sum(not g for g in judged)
-    headline = "The surrogate passes every check."
+    headline = "The surrogate passes every check." if len(judged) > 1 else "The surrogate beside the truth."
     if failed:
         headline = f"The surrogate fails {failed} of {len(judged)} checks."
     items = "".join(

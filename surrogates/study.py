@@ -134,7 +134,7 @@ def run(
     sources = {name: group for name, group in sources.items() if group} | {k: [ds] for k, ds in (others or {}).items()}
     options: dict[str, Any] = {"condition": list(surrogate.condition), "block": block, "seed": seed}
     scores = compare(held, sources, training=training, variables=list(surrogate.variables), **options)
-    scores.attrs["verdict"] = str(model.verdict_)
+    scores.attrs |= {"verdict": str(model.verdict_), "served": model.verdict_.served}
     shown = {name: group[0] for name, group in sources.items() if name != "surrogate"}
     out = _made(folder)
     files = {

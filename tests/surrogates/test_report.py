@@ -64,3 +64,10 @@ def test_a_floor_of_several_ensembles_is_their_mean():
     for name in ("pixel_qq", "energy_score", "spectrum_ratio"):
         np.testing.assert_allclose(both[name], np.mean([s[name].values for s in one_by_one], axis=0))
     assert both.pixel_qq.attrs["long_name"]
+
+
+def test_without_a_floor_and_with_a_gaussian_served_nothing_is_called_a_failure():
+    scores = compare(ensemble(0), {"surrogate": ensemble(1, 1.2), "gaussian": ensemble(3, 1.2)})
+    assert all(f.good is not None for f in verdict(scores)[1:])  # against a rival each distance is judged
+    scores.attrs["served"] = "gaussian"
+    assert [f.good for f in verdict(scores)] == [None, None, None, None]
