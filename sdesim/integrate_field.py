@@ -40,7 +40,7 @@ def integrate(model: PDE, method: Method, initial: NDArray[np.float64], paramete
 
     Args:
         model: the PDE.
-        method: a method of kind "stencil" or "spectral".
+        method: a method of kind "stencil", "implicit" or "spectral".
         initial: states at ``times[0]``, (states, members, *space).
         parameters: overrides of the model's: numbers, or arrays (members,).
         times: save times, rising; the first is the start.
@@ -58,13 +58,14 @@ def integrate(model: PDE, method: Method, initial: NDArray[np.float64], paramete
     times = np.ascontiguousarray(times, dtype=np.float64)
     values = _parameters(model, parameters, members.size)
     _check(model, initial, times, dt, members)
-    if method.kind == "stencil":
+    if method.kind in ("stencil", "implicit"):
         from sdesim.stencil_integrate import stencil_run
 
         return FieldResult(*stencil_run(model, method.name, initial, values, times, dt, seed=seed, members=members,
                                         backend=backend, threads=threads))
     if method.kind != "spectral":
-        raise ValueError(f"{method.name} is a method of kind {method.kind!r}; fields need 'stencil' or 'spectral'")
+        raise ValueError(f"{method.name} is a method of kind {method.kind!r}; fields need 'stencil', 'implicit' or "
+                         "'spectral'")
     if backend not in ("kernel", "numpy"):
         raise ValueError(f"the spectral methods run with backend 'kernel' or 'numpy'; got {backend!r}")
     return _spectral_run(model, method, initial, values, times, dt, seed=seed, members=members, backend=backend,

@@ -7,6 +7,7 @@ a step beyond the stability limit, which follows from the eigenvalue bounds of t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from sdesim.kernels.field_plan import Programs, Steps, options_of, plan
 from sdesim.kernels.field_reference import Reference, run_member
 from sdesim.kernels.field_static import static_arrays
 from sdesim.methods.field import FIELD_METHODS, FieldMethod, Spectrum
+from sdesim.methods.field_implicit import IMPLICIT_METHODS
 from sdesim.models.pde import PDE
 from sdesim.stencils import Stencil, discretise
 
@@ -43,7 +45,7 @@ def stencil_run(
 
     Args:
         model: the equations.
-        method: a name in `sdesim.methods.field.FIELD_METHODS`.
+        method: a name in `sdesim.methods.field.FIELD_METHODS` or `sdesim.methods.field_implicit.IMPLICIT_METHODS`.
         initial: (states, members, *space), space in the order z, y, x.
         parameters: overrides of the model's, numbers or arrays over the members.
         times: save times, rising; the initial state is that at the first.
@@ -79,6 +81,8 @@ def stencil_run(
     values = _parameters(model, parameters, len(numbers))
     stencil = _discretise(model, advection, float(clock[0]))
     bounds = _spectra(stencil, values, start, clock)
+    if chosen.kind == "implicit":
+        return _implicit(stencil, chosen, values, bounds, start, clock, dt, numbers, seed, threads)
     plans = [plan(chosen, spectrum, clock.tolist(), dt) for spectrum in bounds]
     states = np.empty((len(clock), len(model.state), len(numbers), *model.grid.shape))
     states[0] = start
@@ -88,12 +92,30 @@ def stencil_run(
     return states, status, _notes(stencil, chosen, plans, bounds, dt)
 
 
+def _implicit(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, Any], bounds: list[Spectrum],
+              start: Array, clock: Array, dt: float | None, members: NDArray[np.int64], seed: int,
+              threads: int) -> tuple[Array, NDArray[np.int8], dict[str, str | float | int]]:
+    """The implicit methods: NumPy and SciPy on whole arrays, whichever backend was named."""
+    from sdesim.kernels.implicit_operator import split
+    from sdesim.kernels.implicit_run import run
+
+    parts = split(stencil, method.name)
+    if "transport" in parts.terms:
+        bounds = [replace(b, advection=0.0, drift=0.0) for b in bounds]
+    plans = [plan(method, spectrum, clock.tolist(), dt) for spectrum in bounds]
+    states = np.empty((len(clock), *start.shape))
+    states[0] = start
+    status, notes = run(parts, method, parameters, plans, start, members, seed, threads, states[1:])
+    return states, status, {**_notes(stencil, method, plans, bounds, dt), **notes}
+
+
 def _method(model: PDE, name: str) -> FieldMethod:
-    if name not in FIELD_METHODS:
-        raise ValueError(f"there is no stencil method {name!r}; there are {', '.join(FIELD_METHODS)}")
-    method = FIELD_METHODS[name]
+    known = {**FIELD_METHODS, **IMPLICIT_METHODS}
+    if name not in known:
+        raise ValueError(f"there is no stencil method {name!r}; there are {', '.join(known)}")
+    method = known[name]
     if model.noise_kind != "none" and model.noise_kind not in method.noise:
-        able = [m.name for m in FIELD_METHODS.values() if model.noise_kind in m.noise]
+        able = [m.name for m in known.values() if model.noise_kind in m.noise]
         raise ValueError(f"the model has {model.noise_kind} noise, which {name} would leave out; "
                          f"use {' or '.join(able)}, or take the noise out of the model")
     return method
@@ -214,8 +236,9 @@ def _notes(stencil: Stencil, method: FieldMethod, plans: list[list[Steps]], boun
         notes["steps"] = max(sum(s.count for s in p) for p in plans)
         notes["dt_largest"] = float(max(s.h for s in steps))
         notes["dt_chosen"] = "by the eigenvalue bound of each member" if dt is None else "given"
-        if method.stages is None:
-            notes["stability_limit"] = min(method.limit(b) for b in bounds)
-        else:
+        limit = min(method.limit(b) for b in bounds)
+        if method.stages is None and limit < 1e100:
+            notes["stability_limit"] = limit
+        elif method.stages is not None:
             notes["stages"] = max(dict(s.options)["s"] for s in steps)
     return notes

@@ -16,7 +16,7 @@ from sdesim.kernels.field_trace import numbers, trace
 from sdesim.methods.field import FieldMethod, Spectrum
 from sdesim.stencils import Stencil
 
-_MOST_STEPS, _FEWEST_STEPS = 2**32, 50
+_MOST_STEPS, _FEWEST_STEPS, _FEWEST_IMPLICIT = 2**32, 50, 200
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,14 @@ class Steps:
 def plan(method: FieldMethod, spectrum: Spectrum, times: Sequence[float], dt: float | None) -> list[Steps]:
     """The steps of one member.
 
-    With dt=None the method chooses by the spectrum, and takes at least 50 steps over all, for what the spectrum does
-    not show: sources and boundary values that change with time.
+    With dt=None the method chooses by the spectrum, and takes at least 50 steps over all (implicit methods 200),
+    for what the spectrum does not show: sources and boundary values that change with time.
 
     Raises:
         ValueError: a step beyond the method's stability limit.
     """
-    ceiling = min(method.choose(spectrum), (times[-1] - times[0]) / _FEWEST_STEPS) if dt is None else float(dt)
+    fewest = _FEWEST_IMPLICIT if method.kind == "implicit" else _FEWEST_STEPS
+    ceiling = min(method.choose(spectrum), (times[-1] - times[0]) / fewest) if dt is None else float(dt)
     steps = []
     for start, end in zip(times[:-1], times[1:]):
         count = max(1, math.ceil((end - start) / ceiling - 1e-9))

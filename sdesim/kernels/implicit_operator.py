@@ -1,0 +1,212 @@
+"""The part of a stencil that is affine in the states, as coefficients: L u + b(t).
+
+A row of L is the set of derivatives of a cell's right-hand side by the values that it loads, which the expressions give
+exactly. A load beyond an edge is a ghost A + B·u of the cell itself: c·B joins the diagonal and c·A the source b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim.calculus import differentiate, evaluate, free_symbols, walk
+from sdesim.expressions import Expr, const, is_zero, symbol
+from sdesim.kernels.field_schedule import rewrite_loads
+from sdesim.kernels.field_static import ghost_values, is_timed, static_arrays
+from sdesim.stencils import Stencil
+
+Array: TypeAlias = NDArray[np.float64]
+Load: TypeAlias = tuple[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A stencil's right-hand side as an affine part with fixed coefficients, taken implicitly, and the rest."""
+
+    stencil: Stencil
+    implicit: tuple[Expr, ...]
+    explicit: tuple[Expr, ...]
+    terms: tuple[str, ...]
+
+
+def split(stencil: Stencil, method: str) -> Split:
+    """What a method takes implicitly: "ars232", "ark436" the diffusion alone; the others every affine term.
+
+    Raises:
+        ValueError: a diffusivity that depends on the states or the time, a term that is not affine with a method that
+            has no explicit part, an edge whose coefficients a or b change with time.
+    """
+    for axes in stencil.ghosts:
+        for pair in (side for sides in axes if sides is not None for side in sides):
+            if "t" in free_symbols(pair[1]):
+                raise ValueError(f"{method} keeps its matrix, but a Robin condition has a or b that change with time; "
+                                 "use rkl2 or ssprk3, or let only c change")
+    additive = method in ("ars232", "ark436")
+    used: list[str] = []
+    implicit = [const(0.0) for _ in stencil.right_side]
+    explicit = [const(0.0) for _ in stencil.right_side]
+    for name, sign in (("diffusion", 1.0), ("transport", -1.0), ("reaction", 1.0)):
+        parts = stencil.terms[name]
+        affine = all(is_affine(stencil, part) for part in parts)
+        if name == "diffusion" and not affine:
+            raise ValueError(f"{method} needs a diffusivity that depends on neither the states nor the time; "
+                             'use "rkl2", "ssprk3" or "rk4"')
+        if not affine and method in ("crank_nicolson", "tr_bdf2"):
+            raise ValueError(f"{method} solves models that are affine in the states, and the {name} here is not; use "
+                             '"ars232" or "ark436", which take it explicitly, or "rkl2"')
+        target = implicit if affine and (name == "diffusion" or not additive) else explicit
+        if target is implicit and not all(is_zero(part) for part in parts):
+            used.append(name)
+        for k, part in enumerate(parts):
+            target[k] = target[k] + part * sign if not is_zero(part) else target[k]
+    return Split(stencil, tuple(implicit), tuple(explicit), tuple(used))
+
+
+def state_loads(stencil: Stencil, node: Expr) -> list[Load]:
+    """The state values that a graph loads."""
+    return list(dict.fromkeys(n.value for n in walk([node]) if n.op == "load" and n.value[0] in stencil.model.state))
+
+
+def slopes(stencil: Stencil, node: Expr) -> tuple[dict[Load, Expr], Expr]:
+    """∂node/∂u for every state value u that it loads (the zero ones left out), and its value where all are zero."""
+    loads = state_loads(stencil, node)
+    names = {load: f"load {k}" for k, load in enumerate(loads)}
+    named = rewrite_loads(node, {load: symbol(name) for load, name in names.items()})
+    result = {load: differentiate(named, name) for load, name in names.items()}
+    rest = rewrite_loads(node, {load: const(0.0) for load in loads})
+    return {load: slope for load, slope in result.items() if not is_zero(slope)}, rest
+
+
+def is_affine(stencil: Stencil, node: Expr) -> bool:
+    """Whether a graph is affine in the states with coefficients that do not change with time."""
+    parts, _ = slopes(stencil, node)
+    return not any("t" in free_symbols(p) or any(name.startswith("load ") for name in free_symbols(p))
+                   for p in parts.values())
+
+
+class Operator:
+    """L and b for some members.
+
+    Attributes:
+        entries: coefficient of the state j at an offset in the equation of the state i, by (i, j, offset): arrays
+            (members | 1, *space), zero where the offset leaves the grid; ghosts are in the diagonal.
+        walls: for each state and axis what its two edges add to −diagonal, arrays (members | 1, *space).
+    """
+
+    def __init__(self, parts: Split, parameters: Mapping[str, Any]) -> None:
+        self.stencil, self.parameters = parts.stencil, dict(parameters)
+        self.shape = self.stencil.model.grid.shape
+        self.states = self.stencil.model.state
+        self.fixed = environment(self.stencil, parameters)
+        self.entries: dict[tuple[int, int, tuple[int, ...]], Array] = {}
+        self.walls: dict[tuple[int, int], Array] = {}
+        self.edges: list[tuple[int, int, int, int, Array]] = []
+        self.rests: list[Expr] = []
+        for i, node in enumerate(parts.implicit):
+            found, rest = slopes(self.stencil, node)
+            self.rests.append(rest)
+            for (name, offset), slope in found.items():
+                values = np.asarray(evaluate((slope,), {**self.fixed, "t": 0.0})[0], np.float64)
+                lead = values.shape[0] if values.ndim > len(self.shape) else 1
+                self._add(i, self.states.index(name), offset, np.array(np.broadcast_to(values, (lead, *self.shape))))
+        edges = [side for axes in self.stencil.ghosts for pair in axes if pair for side in pair]
+        self.timed = any(is_timed(side) for side in edges) or "t" in free_symbols(*self.rests)
+        self._source: Array | None = None
+
+    def _add(self, i: int, j: int, offset: tuple[int, ...], values: Array) -> None:
+        """One coefficient; where it reads a ghost it joins the diagonal and the source."""
+        here = (0,) * len(self.shape)
+        for axis, step in enumerate(offset):
+            if step and self.stencil.ghosts[j][axis] is not None:
+                side = int(step > 0)
+                at = _at(self.shape, axis, side)
+                _, B = self.edge(j, axis, side, 0.0)
+                c = values[at].copy()
+                self._join(i, j, here, _on_edge(values.shape, at, c * B))
+                if i == j:
+                    known = self.walls.get((i, axis), np.zeros((1, *self.shape)))
+                    self.walls[i, axis] = known + _on_edge(values.shape, at, c * (1.0 - B))
+                self.edges.append((i, j, axis, side, c))
+                values[at] = 0.0
+        self._join(i, j, offset, values)
+
+    def _join(self, i: int, j: int, offset: tuple[int, ...], values: Array) -> None:
+        known = self.entries.get((i, j, offset))
+        self.entries[i, j, offset] = values if known is None else known + values
+
+    def edge(self, state: int, axis: int, side: int, t: float) -> tuple[Array, Array]:
+        """A and B of an edge, shaped (members | 1, *space) with length 1 along the axis left out."""
+        shape = tuple(n for k, n in enumerate(self.shape) if k != axis)
+        values = ghost_values(self.stencil, state, axis, side, self.parameters, t)
+        A, B = (values[:, k].reshape(-1, *shape) for k in (0, 1))
+        return A, B
+
+    def source(self, t: float) -> Array:
+        """b(t): (states, members | 1, *space)."""
+        if self._source is not None and not self.timed:
+            return self._source
+        values = evaluate(self.rests, {**self.fixed, "t": np.float64(t)})
+        parts: list[Array] = [np.asarray(v, np.float64) for v in values]
+        total = [np.array(np.broadcast_to(p, (p.shape[0] if p.ndim > len(self.shape) else 1, *self.shape)))
+                 for p in parts]
+        for i, j, axis, side, c in self.edges:
+            at = _at(self.shape, axis, side)
+            added = c * self.edge(j, axis, side, t)[0]
+            total[i] = total[i] + _on_edge((added.shape[0], *self.shape), at, added)
+        members = max(p.shape[0] for p in total)
+        self._source = np.stack([np.broadcast_to(p, (members, *self.shape)) for p in total])
+        return self._source
+
+    def apply(self, u: Array) -> Array:
+        """L u for u (states, members, *space)."""
+        out = np.zeros(u.shape)
+        axes = tuple(range(1, u.ndim - 1))
+        for (i, j, offset), c in self.entries.items():
+            out[i] += c * (np.roll(u[j], tuple(-o for o in offset), axes) if any(offset) else u[j])
+        return out
+
+    @property
+    def coupled(self) -> bool:
+        """Whether a state's equation holds another state."""
+        return any(i != j for i, j, _ in self.entries)
+
+    def member(self, m: int) -> dict[tuple[int, int, tuple[int, ...]], Array]:
+        """The coefficients of one member, arrays over the grid."""
+        return {key: c[m if len(c) > 1 else 0] for key, c in self.entries.items()}
+
+    @property
+    def alike(self) -> bool:
+        """Whether all members share the coefficients."""
+        return all(len(c) == 1 for c in self.entries.values())
+
+
+def environment(stencil: Stencil, parameters: Mapping[str, Any]) -> dict[Any, Any]:
+    """Parameters shaped (members, 1, …), and views of the static arrays for every load of the right-hand side."""
+    axes = len(stencil.model.grid.axes)
+    env: dict[Any, Any] = {name: np.reshape(v, (-1, *(1,) * axes)) if np.ndim(v) else np.float64(v)
+                           for name, v in parameters.items()}
+    arrays = static_arrays(stencil, parameters)
+    for node in walk([*stencil.right_side, *stencil.noise.values()]):
+        if node.op == "load" and node.value[0] in arrays:
+            env[node.value] = view(arrays[node.value[0]], node.value[1])
+    return env
+
+
+def view(padded: Array, offset: Sequence[int]) -> Array:
+    """Arrays (members, *padded) seen `offset` cells away; an axis of length 1 is the same everywhere."""
+    inner = (slice(None) if n == 1 else slice(1 + o, n - 1 + o) for n, o in zip(padded.shape[1:], offset))
+    return padded[(slice(None), *inner)]
+
+
+def _at(shape: tuple[int, ...], axis: int, side: int) -> tuple[Any, ...]:
+    return (slice(None), *(-side if k == axis else slice(None) for k in range(len(shape))))
+
+
+def _on_edge(shape: tuple[int, ...], at: tuple[Any, ...], values: Array) -> Array:
+    out = np.zeros((max(shape[0], values.shape[0]), *shape[1:]))
+    out[at] = values
+    return out

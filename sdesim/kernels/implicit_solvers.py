@@ -1,0 +1,269 @@
+"""Solves (I − aL) x = r for the implicit methods: which solver serves which operator.
+
+    one axis                                tridiagonal elimination (LAPACK); a periodic axis by Sherman–Morrison
+    constant coefficients, u or flux given  diagonal in the modes of the grid: FFT, DCT, DST
+    symmetric                               conjugate gradients with multigrid, to a tolerance
+    any other, and where those stall        sparse LU
+
+Every solver makes the same bits of a member whatever members it shares the call with.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim.kernels.implicit_multigrid import Multigrid, conjugate_gradients
+from sdesim.kernels.implicit_operator import Operator
+from sdesim.spectral import Transform, kind_of
+
+Array: TypeAlias = NDArray[np.float64]
+Coefficients: TypeAlias = Mapping[tuple[int, ...], Array]
+
+
+class Solver:
+    """(I − aL)⁻¹ for one member group, state by state or all states at once.
+
+    `names` tells by state what solves it, `iterations` the most that conjugate gradients took.
+    """
+
+    def __init__(self, operator: Operator, a: float) -> None:
+        self.operator, self.a, self.iterations = operator, a, 0
+        self.parts: list[_Part] = []
+        if operator.coupled:
+            self.names = ["sparse LU of all states"]
+            return
+        self.names = []
+        for i in range(len(operator.states)):
+            part = _part(operator, i, a)
+            self.parts.append(part)
+            self.names.append(part.name)
+
+    def solve(self, r: Array, guess: Array, tolerance: Array) -> Array:
+        """x for r (states, members, *space); `tolerance` (members,): of the residual against r, for iterations."""
+        if self.operator.coupled:
+            return self._coupled(r)
+        x = np.stack([part.solve(r[i], guess[i], tolerance) for i, part in enumerate(self.parts)])
+        self.iterations = max([self.iterations, *(part.iterations for part in self.parts)])
+        self.names = [part.name for part in self.parts]
+        return x
+
+    def _coupled(self, r: Array) -> Array:
+        if not hasattr(self, "_factors"):
+            groups = range(1 if self.operator.alike else r.shape[1])
+            self._factors = [factorise(self.operator.member(m), self.operator.shape, len(r), self.a) for m in groups]
+        x = np.empty_like(r)
+        for m in range(r.shape[1]):
+            lu = self._factors[m % len(self._factors)]
+            x[:, m] = lu.solve(np.ascontiguousarray(r[:, m]).ravel()).reshape(x[:, m].shape)
+        return x
+
+
+def factorise(entries: Mapping[tuple[int, int, tuple[int, ...]], Array], shape: tuple[int, ...], states: int,
+              a: float) -> Any:
+    """Sparse LU of I − aL for one member, the states one after the other."""
+    from scipy import sparse
+    from scipy.sparse import linalg
+
+    size = int(np.prod(shape))
+    cells = np.arange(size).reshape(shape)
+    rows, columns, values = [np.arange(states * size)], [np.arange(states * size)], [np.ones(states * size)]
+    for (i, j, offset), c in entries.items():
+        kept = c != 0.0
+        rows.append(i * size + cells[kept])
+        columns.append(j * size + np.roll(cells, tuple(-o for o in offset), tuple(range(len(shape))))[kept])
+        values.append(-a * c[kept])
+    places = (np.concatenate(rows), np.concatenate(columns))
+    matrix = sparse.csc_matrix((np.concatenate(values), places), shape=(states * size,) * 2)
+    return linalg.splu(matrix)
+
+
+class _Part:
+    """One state's solver."""
+
+    name, iterations = "", 0
+
+    def solve(self, r: Array, guess: Array, tolerance: Array) -> Array:
+        raise NotImplementedError
+
+
+def _part(operator: Operator, i: int, a: float) -> _Part:
+    own = {offset: c for (k, _, offset), c in operator.entries.items() if k == i}
+    if len(operator.shape) == 1:
+        return _Tridiagonal(own, a, operator.stencil.ghosts[i][0] is None)
+    modes = _eigenvalues(operator, i, own)
+    if modes is not None:
+        return _Modes(*modes, a)
+    if is_symmetric(own) and all(sum(map(abs, offset)) <= 1 for offset in own):
+        return _Iterative(operator, i, own, a)
+    return _Sparse(own, operator.shape, a)
+
+
+def is_symmetric(own: Coefficients) -> bool:
+    """Whether the coefficient from a cell to its neighbour is the one back, to rounding."""
+    for offset, c in own.items():
+        if sum(offset) > 0:
+            back = own.get(tuple(-o for o in offset))
+            if back is None:
+                return False
+            steps, axes = tuple(-o for o in offset), tuple(range(1, c.ndim))
+            if not np.allclose(c, np.roll(back, steps, axes), rtol=1e-12, atol=1e-14 * float(np.abs(c).max())):
+                return False
+    return True
+
+
+class _Tridiagonal(_Part):
+    name = "tridiagonal"
+
+    def __init__(self, own: Coefficients, a: float, wraps: bool) -> None:
+        from scipy.linalg import lapack
+
+        zero = np.zeros_like(next(iter(own.values()))) if own else np.zeros((1, 1))
+        low, here, high = (own.get((k,), zero) for k in (-1, 0, 1))
+        members = max(len(c) for c in (low, here, high))
+        n = here.shape[-1]
+        low, here, high = (np.broadcast_to(c, (members, c.shape[-1])) for c in (low, here, high))
+        self.solve_one, self.factors, self.wrap = lapack.dgttrs, [], []
+        for m in range(members):
+            d, l, u = 1.0 - a * here[m], -a * low[m], -a * high[m]
+            corner = (float(l[0]), float(u[-1])) if wraps and n > 2 else (0.0, 0.0)
+            if any(corner):  # A = T + p qᵀ, p = (−d₀, 0 …, u_n), q = (1, 0 …, −l₀/d₀)
+                d = d.copy()
+                g = -d[0]
+                d[0] -= g
+                d[-1] -= corner[0] * corner[1] / g
+            *factor, _ = lapack.dgttrf(l[1:].copy(), d.copy(), u[:-1].copy())
+            self.factors.append(factor)
+            if any(corner):
+                p = np.zeros(n)
+                p[0], p[-1] = g, corner[1]
+                z = self._back(m, p[:, None])[:, 0]
+                self.wrap.append((corner[0] / g, z, 1.0 + z[0] + corner[0] / g * z[-1]))
+
+    def _back(self, m: int, r: Array) -> Array:
+        x, _ = self.solve_one(*self.factors[m], np.asfortranarray(r))
+        return np.asarray(x)
+
+    def solve(self, r: Array, guess: Array, tolerance: Array) -> Array:
+        groups = [r] if len(self.factors) == 1 else [r[m : m + 1] for m in range(len(r))]
+        parts = []
+        for m, part in enumerate(groups):
+            x = self._back(m, part.T)
+            if self.wrap:
+                q, z, s = self.wrap[m]
+                x = x - z[:, None] * ((x[0] + q * x[-1]) / s)
+            parts.append(x.T)
+        return np.ascontiguousarray(np.concatenate(parts))
+
+
+def _eigenvalues(operator: Operator, i: int, own: Coefficients) -> tuple[Transform, Array] | None:
+    """The transform that diagonalises a state's equation and the eigenvalues of L, or None."""
+    model = operator.stencil.model
+    kinds = [kind_of(*model.boundary[operator.states[i]][axis]) for axis in model.grid.axes]
+    if any(kind is None for kind in kinds) or any(sum(map(abs, offset)) > 1 for offset in own):
+        return None
+    axes = len(kinds)
+    transform = Transform(model.grid, tuple(kind for kind in kinds if kind is not None))
+    rate = sum(own.values(), np.zeros((1, *operator.shape)))
+    rate = rate + sum((wall for (k, _), wall in operator.walls.items() if k == i), np.zeros(1))
+    largest = max((float(np.abs(c).max()) for c in own.values()), default=0.0)
+    first = rate[(slice(None), *(slice(0, 1),) * axes)]
+    if np.any(np.abs(rate - first) > 1e-12 * largest):
+        return None
+    eigenvalues: Array = first
+    for axis, name in enumerate(model.grid.axes):
+        pair = [own.get(tuple(side * int(k == axis) for k in range(axes))) for side in (-1, 1)]
+        if pair[0] is None and pair[1] is None:
+            continue
+        d = _constant(pair, axis, kinds[axis] == "periodic")
+        if d is None:
+            return None
+        eigenvalues = eigenvalues - d * model.grid.spacing[name] ** 2 * transform.laplacian("finite-volume")[name]
+    return transform, eigenvalues
+
+
+def _constant(pair: list[Array | None], axis: int, wraps: bool) -> Array | None:
+    """The one value (members, 1, …) of the coefficients to both neighbours along an axis, or None."""
+    low, high = pair
+    if low is None or high is None or low.shape[axis + 1] < 2:
+        return None
+    spans = (slice(None), slice(None)) if wraps else (slice(1, None), slice(None, -1))
+    inside = [c[(slice(None),) * (axis + 1) + (span,)] for c, span in zip((low, high), spans)]
+    d = inside[0][(slice(None), *(slice(0, 1),) * (low.ndim - 1))]
+    return d if all(np.all(c == d) for c in inside) else None
+
+
+class _Modes(_Part):
+    name = "modes"
+
+    def __init__(self, transform: Transform, eigenvalues: Array, a: float) -> None:
+        self.transform, self.factor = transform, 1.0 / (1.0 - a * eigenvalues)
+
+    def solve(self, r: Array, guess: Array, tolerance: Array) -> Array:
+        x = np.empty_like(r)
+        for m in range(len(r)):  # one by one: libraries may round a batch in another way
+            modes = self.transform.forward(r[m]) * self.factor[m if len(self.factor) > 1 else 0]
+            x[m] = self.transform.inverse(modes)
+        return x
+
+
+class _Sparse(_Part):
+    name = "sparse LU"
+
+    def __init__(self, own: Coefficients, shape: tuple[int, ...], a: float) -> None:
+        members = max(len(c) for c in own.values())
+        self.factors = [factorise({(0, 0, offset): c[m if len(c) > 1 else 0] for offset, c in own.items()}, shape, 1, a)
+                        for m in range(members)]
+
+    def solve(self, r: Array, guess: Array, tolerance: Array) -> Array:
+        return np.stack([self.factors[m % len(self.factors)].solve(r[m].ravel()).reshape(r[m].shape)
+                         for m in range(len(r))])
+
+
+class _Iterative(_Part):
+    """Conjugate gradients with multigrid; a member where they stall goes to sparse LU for the rest of the run."""
+
+    name = "multigrid conjugate gradients"
+
+    def __init__(self, operator: Operator, i: int, own: Coefficients, a: float) -> None:
+        self.own, self.shape, self.a = own, operator.shape, a
+        members = max(len(c) for c in own.values())
+        walls = {axis: wall for (k, axis), wall in operator.walls.items() if k == i}
+        self.grids = [self._grid(walls, m) for m in range(members)]
+        self.direct: dict[int, Any] = {}
+
+    def _grid(self, walls: Mapping[int, Array], m: int) -> Multigrid:
+        def of(c: Array) -> Array:
+            own: Array = c[m if len(c) > 1 else 0]
+            return own
+
+        axes = len(self.shape)
+        faces, total = [], np.ones(self.shape)
+        for axis in range(axes):
+            low = self.own.get(tuple(-int(k == axis) for k in range(axes)))
+            faces.append(self.a * of(low) if low is not None else np.zeros(self.shape))
+        for c in self.own.values():
+            total = total - self.a * of(c)
+        edges = [self.a * np.broadcast_to(of(walls[k]), self.shape) if k in walls else np.zeros(self.shape)
+                 for k in range(axes)]
+        return Multigrid(faces, total - sum(edges), edges)
+
+    def solve(self, r: Array, guess: Array, tolerance: Array) -> Array:
+        x = np.empty_like(r)
+        for m in range(len(r)):
+            k = m % len(self.grids)
+            if k not in self.direct:
+                x[m], count = conjugate_gradients(self.grids[k], r[m], guess[m], float(tolerance[m]))
+                self.iterations = max(self.iterations, count)
+                if count >= 0:
+                    continue
+                warnings.warn("conjugate gradients with multigrid stall on this diffusivity, which jumps from cell to "
+                              "cell; the run goes on with a sparse LU, slower and exact", RuntimeWarning, stacklevel=2)
+                own = {(0, 0, offset): c[k if len(c) > 1 else 0] for offset, c in self.own.items()}
+                self.direct[k], self.name = factorise(own, self.shape, 1, self.a), "sparse LU"
+            x[m] = self.direct[k].solve(r[m].ravel()).reshape(r[m].shape)
+        return x

@@ -1,0 +1,161 @@
+"""Implicit and implicit–explicit methods for fields on a stencil, each the lines of its paper.
+
+The discrete model is du/dt = L u + b(t) + f(t, u): `m.L(t, u)` is the part taken implicitly, L u + b(t), `m.f(t, u)`
+the rest, and `m.solve(t, a, r)` the x with x = r + a (L x + b(t)). The Itô noise `m.noise(t, u, dW)` enters with its
+amplitude at the start of the step; `start` tells the first two steps of a run.
+
+For the mode of an eigenvalue −λ driven by additive noise, z = λh/2, the stationary variance is 1/(1 + z) times the
+true one with backward Euler, and the true one with Crank–Nicolson.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from sdesim.methods.field import FieldMethod, Spectrum
+
+
+def backward_euler(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
+    """Backward Euler for L, forward Euler for the rest."""
+    return m.solve(t + h, h, y + m.f(t, y) * h + m.noise(t, y, w))
+
+
+def crank_nicolson(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
+    """Crank & Nicolson 1947, its first two steps as four halves of backward Euler (Rannacher 1984).
+
+    Those damp what the trapezoidal rule would let ring: a start that jumps, or that does not meet the boundary.
+    """
+    r = y + m.noise(t, y, w)
+    if start:
+        return m.solve(t + h, h / 2, m.solve(t + h / 2, h / 2, r))
+    return m.solve(t + h, h / 2, r + m.L(t, y) * (h / 2))
+
+
+def tr_bdf2(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
+    """Trapezoidal rule to t + γh, then BDF2 (Bank et al. 1985); γ = 2 − √2 gives both solves one matrix."""
+    g = 2 - math.sqrt(2)
+    u = m.solve(t + g * h, g * h / 2, y + m.L(t, y) * (g * h / 2))
+    return m.solve(t + h, g * h / 2, u * (1 / (g * (2 - g))) - y * ((1 - g) ** 2 / (g * (2 - g))))
+
+
+@dataclass(frozen=True)
+class Tableau:
+    """An additive Runge–Kutta pair: rows of the implicit and of the explicit coefficients, weights and nodes.
+
+    The first stage is explicit in both; the implicit diagonal is the same number in all others.
+    """
+
+    implicit: tuple[tuple[float, ...], ...]
+    explicit: tuple[tuple[float, ...], ...]
+    b_implicit: tuple[float, ...]
+    b_explicit: tuple[float, ...]
+    c: tuple[float, ...]
+
+
+_G = (2 - math.sqrt(2)) / 2
+_D = -2 * math.sqrt(2) / 3
+ARS232 = Tableau(
+    implicit=((0.0,), (0.0, _G), (0.0, 1 - _G, _G)),
+    explicit=((), (_G,), (_D, 1 - _D)),
+    b_implicit=(0.0, 1 - _G, _G),
+    b_explicit=(0.0, 1 - _G, _G),
+    c=(0.0, _G, 1.0),
+)
+_B = (82889 / 524892, 0.0, 15625 / 83664, 69875 / 102672, -2260 / 8211, 1 / 4)
+ARK436 = Tableau(
+    implicit=(
+        (0.0,),
+        (1 / 4, 1 / 4),
+        (8611 / 62500, -1743 / 31250, 1 / 4),
+        (5012029 / 34652500, -654441 / 2922500, 174375 / 388108, 1 / 4),
+        (15267082809 / 155376265600, -71443401 / 120774400, 730878875 / 902184768, 2285395 / 8070912, 1 / 4),
+        _B,
+    ),
+    explicit=(
+        (),
+        (1 / 2,),
+        (13861 / 62500, 6889 / 62500),
+        (-116923316275 / 2393684061468, -2731218467317 / 15368042101831, 9408046702089 / 11113171139209),
+        (-451086348788 / 2902428689909, -2682348792572 / 7519795681897, 12662868775082 / 11960479115383,
+         3355817975965 / 11060851509271),
+        (647845179188 / 3216320057751, 73281519250 / 8382639484533, 552539513391 / 3454668386233,
+         3354512671639 / 8306763924573, 4040 / 17871),
+    ),
+    b_implicit=_B,
+    b_explicit=_B,
+    c=(0.0, 1 / 2, 83 / 250, 31 / 50, 17 / 20, 1.0),
+)  # fmt: skip
+
+
+def additive_runge_kutta(m: Any, t: float, y: Any, h: float, tableau: Tableau) -> Any:
+    """u_i = y + h Σ_j (a_ij l_j + â_ij f_j), l_j = L u_j + b, f_j = f(u_j); the last line sums with the weights."""
+    a, e, c = tableau.implicit, tableau.explicit, tableau.c
+    l, f = [], [m.f(t, y)]
+    l.append(m.L(t, y) if any(row[0] for row in a) else y * 0.0)
+    for i in range(1, len(c)):
+        r = y
+        for j in range(i):
+            r = r + l[j] * (h * a[i][j]) + f[j] * (h * e[i][j])
+        u = m.solve(t + c[i] * h, h * a[i][i], r)
+        l.append((u - r) * (1 / (h * a[i][i])))
+        f.append(m.f(t + c[i] * h, u))
+    for j in range(len(c)):
+        y = y + l[j] * (h * tableau.b_implicit[j]) + f[j] * (h * tableau.b_explicit[j])
+    return y
+
+
+def ars232(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
+    """ARS(2,3,2) (Ascher, Ruuth & Spiteri 1997, section 2.5): L-stable in L, order 2."""
+    return additive_runge_kutta(m, t, y, h, ARS232)
+
+
+def ark436(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
+    """ARK4(3)6L[2]SA (Kennedy & Carpenter 2003, appendix C): L-stable in L, order 4."""
+    return additive_runge_kutta(m, t, y, h, ARK436)
+
+
+def no_limit(spectrum: Spectrum) -> float:
+    """No stability limit."""
+    return math.inf
+
+
+def transport_limit(spectrum: Spectrum) -> float:
+    """The explicit part holds transport: h |λ_imag| ≤ 1 keeps it stable with some diffusion."""
+    return 1.0 / max(spectrum.advection, 1e-300)
+
+
+def reaction_step(spectrum: Spectrum) -> float:
+    """A tenth of the reaction's own time, and half of what explicit transport allows."""
+    return min(0.1 / max(spectrum.reaction, 1e-300), 0.5 * transport_limit(spectrum))
+
+
+METHODS = (
+    FieldMethod(
+        name="backward_euler", step=backward_euler, kind="implicit", source="Euler; Laasonen 1949", order=1.0,
+        strong=0.5, weak=1.0, noise=("none", "additive", "multiplicative"), calculus="ito", limit=transport_limit,
+        choose=reaction_step, details="affine terms implicit, the others explicit",
+    ),
+    FieldMethod(
+        name="crank_nicolson", step=crank_nicolson, kind="implicit", source="Crank & Nicolson 1947, "
+        "doi:10.1017/S0305004100023197; Rannacher 1984, doi:10.1007/BF01390130", order=2.0, strong=0.5, weak=1.0,
+        noise=("none", "additive"), calculus="ito", limit=no_limit, choose=no_limit,
+        details="models affine in the states",
+    ),
+    FieldMethod(
+        name="tr_bdf2", step=tr_bdf2, kind="implicit", source="Bank et al. 1985, doi:10.1109/T-ED.1985.22232",
+        order=2.0, limit=no_limit, choose=no_limit, details="models affine in the states",
+    ),
+    FieldMethod(
+        name="ars232", step=ars232, kind="implicit", source="Ascher, Ruuth & Spiteri 1997, "
+        "doi:10.1016/S0168-9274(97)00056-1", order=2.0, limit=transport_limit, choose=reaction_step,
+        details="diffusion implicit; transport and reaction explicit",
+    ),
+    FieldMethod(
+        name="ark436", step=ark436, kind="implicit", source="Kennedy & Carpenter 2003, "
+        "doi:10.1016/S0168-9274(02)00138-1", order=4.0, limit=transport_limit, choose=reaction_step,
+        details="diffusion implicit; transport and reaction explicit",
+    ),
+)  # fmt: skip
+IMPLICIT_METHODS: dict[str, FieldMethod] = {method.name: method for method in METHODS}
