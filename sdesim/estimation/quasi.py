@@ -107,14 +107,16 @@ def _shifted_sums(
     sobol = qmc.Sobol(axes, scramble=False, bits=_BITS)
     if begin:
         sobol.fast_forward(begin)
-    seed, block = stream_seed(problem.seed, _SAMPLE_STREAM + 1), max(1, 2**21 // axes)
-    shifts = [(uniforms(seed, s, np.arange(axes), Purpose.SAMPLE) * scale).astype(np.uint64) for s in range(_SHIFTS)]
+    seed, block = stream_seed(problem.seed, _SAMPLE_STREAM + 1), max(1, 2**21 // (axes * _SHIFTS))
+    shifts = (uniforms(seed, np.arange(_SHIFTS)[:, None], np.arange(axes), Purpose.SAMPLE) * scale).astype(np.uint64)
     for first in range(begin, end, block):
         points = np.rint(sobol.random(min(block, end - first)) * scale).astype(np.uint64)
-        for s, digits in enumerate(shifts):
-            z = inverse_normal(((points ^ digits) + 0.5) / scale).T[: steps * m].reshape(steps, m, -1)
-            dW = brownian_bridge(z) * math.sqrt(problem.time / steps)
-            sums[s] += sum(float(_walk(problem, sign * dW).sum()) for sign in signs) / len(signs)
+        # one axis at a time, over shifts and points: rows that fit in a cache
+        rows = [inverse_normal(((points[:, k] ^ shifts[:, k, None]).ravel() + 0.5) / scale) for k in range(steps * m)]
+        z = np.array(rows).reshape(steps, m, len(points) * _SHIFTS)
+        dW = brownian_bridge(z) * math.sqrt(problem.time / steps)
+        for sign in signs:
+            sums += _walk(problem, sign * dW).reshape(_SHIFTS, -1).sum(axis=1) / len(signs)
     return sums
 
 
