@@ -7,14 +7,24 @@ dy = (x*(r - z) - y) dt + (q) dW_y   [Itô]
 dz = (x*y - b*z) dt + (q) dW_z   [Itô]
 """
 
-from sdesim.equations.fields import (
-    allen_cahn,
-    brusselator,
-    fisher_kpp,
-    gray_scott,
+from sdesim.equations.diffusion import (
     heat,
+    layered_heat,
+    ogata_banks,
+    plume,
+    porous_medium,
     stochastic_heat,
 )
+from sdesim.equations.fronts import (
+    combustion,
+    fisher_kpp,
+    fitzhugh_nagumo,
+    keller_segel,
+    lotka_volterra,
+    nagumo,
+    sir,
+)
+from sdesim.equations.growth import burgers, edwards_wilkinson, kpz, kuramoto_sivashinsky
 from sdesim.equations.ordinary import (
     brusselator_in_a_cell,
     cox_ingersoll_ross,
@@ -32,27 +42,48 @@ from sdesim.equations.ordinary import (
     tracer,
     van_der_pol,
 )
+from sdesim.equations.patterns import brusselator, gierer_meinhardt, gray_scott, schnakenberg
+from sdesim.equations.phases import allen_cahn, cahn_hilliard, phi4, swift_hohenberg
 
 __all__ = [
     "allen_cahn",
     "brusselator",
     "brusselator_in_a_cell",
+    "burgers",
+    "cahn_hilliard",
+    "combustion",
     "cox_ingersoll_ross",
     "double_well",
+    "edwards_wilkinson",
     "epidemic",
     "excitable_neuron",
     "fisher_kpp",
+    "fitzhugh_nagumo",
     "geometric_brownian_motion",
+    "gierer_meinhardt",
     "gray_scott",
     "heat",
     "heston",
+    "keller_segel",
+    "kpz",
     "kramers",
     "kubo",
+    "kuramoto_sivashinsky",
     "langevin",
+    "layered_heat",
     "lorenz63",
     "lorenz96",
+    "lotka_volterra",
+    "nagumo",
+    "ogata_banks",
     "ornstein_uhlenbeck",
+    "phi4",
+    "plume",
+    "porous_medium",
+    "schnakenberg",
+    "sir",
     "stochastic_heat",
+    "swift_hohenberg",
     "tracer",
     "van_der_pol",
 ]
