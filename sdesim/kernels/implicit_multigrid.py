@@ -9,12 +9,14 @@ Chebyshev of degree 3 on D⁻¹A over [0.3, 2], its factors in reverse order aft
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sdesim.kernels.implicit_sweeps import Padded, entries
 
 Array: TypeAlias = NDArray[np.float64]
 DEGREE, LOWEST, COARSEST, MOST_ITERATIONS = 3, 0.3, 64, 60
@@ -41,6 +43,11 @@ class Multigrid:
             self.diagonal = self.diagonal + f + self._high(f, axis)
         self.inverse_diagonal = 1.0 / self.diagonal
         self.axes = self._strong()
+        self.inner = [Padded(self.shape, self._open(f, axis)) for axis, f in enumerate(self.faces)]
+        self.scales = [Padded(self.shape, d) for d in (self.diagonal, self.inverse_diagonal)]
+        self.given, *self.spare = (Padded(self.shape) for _ in range(4))
+        self.strides = [int(np.prod(self.shape[k + 1 :])) for k in range(len(self.shape))]
+        self.smooth, self.product = entries(len(self.shape))
 
     def _high(self, f: Array, axis: int) -> Array:
         """The high faces of every cell; those of the last cells are the first's (zero where not periodic)."""
@@ -72,23 +79,32 @@ class Multigrid:
         unit = np.eye(size).reshape(size, *self.shape)
         return np.linalg.inv(np.stack([self.apply(e).ravel() for e in unit], axis=1))
 
+    def _open(self, f: Array, axis: int) -> Array:
+        """The faces without those to the far side, which `_wrap` adds."""
+        f = f.copy()
+        f[(slice(None),) * axis + (0,)] = 0.0
+        return f
+
     def apply(self, u: Array) -> Array:
         """A u."""
-        return self.diagonal * u - self._around(u)
+        x, out = self.spare[:2]
+        x.values[...] = u
+        self._pass(self.product, 0.0, out, x, self.given, self.scales[0])
+        for at, f, far in self._wrap(x.values):
+            out.values[at] -= f * far
+        return out.values.copy()
 
-    def _around(self, u: Array) -> Array:
-        """Σ faces times the neighbours' values."""
-        total = np.zeros_like(u)
+    def _pass(self, kernel: Any, w: float, out: Padded, u: Padded, b: Padded, scale: Padded) -> None:
+        kernel(self.mass.size, w, *self.strides, out.address, u.address, b.address, scale.address,
+               *(f.address for f in self.inner))
+
+    def _wrap(self, u: Array) -> Iterator[tuple[tuple[slice, ...], Array, Array]]:
+        """Cells at periodic edges, the face to the far side and the value there."""
         for axis, f in enumerate(self.faces):
-            lead = (slice(None),) * axis
-            low, high = (*lead, slice(None, -1)), (*lead, slice(1, None))
-            total[high] += f[high] * u[low]
-            total[low] += f[high] * u[high]
             if self.wraps[axis]:
-                first, last = (*lead, slice(0, 1)), (*lead, slice(-1, None))
-                total[first] += f[first] * u[last]
-                total[last] += f[first] * u[first]
-        return total
+                first, last = ((slice(None),) * axis + (side,) for side in (slice(0, 1), slice(-1, None)))
+                yield first, f[first], u[last]
+                yield last, f[first], u[first]
 
     def cycle(self, b: Array) -> Array:
         """One V-cycle for A x = b from zero: the preconditioner."""
@@ -96,24 +112,25 @@ class Multigrid:
             if int(np.prod(self.shape)) <= 4 * COARSEST:
                 return np.asarray(self.factor @ b.ravel()).reshape(b.shape)
             return b * self.inverse_diagonal
-        u: Array = b * self.inverse_diagonal * WEIGHTS[0]
+        self.given.values[...] = b
+        u, out = self.spare[0], self.spare[2]
+        np.multiply(b, self.inverse_diagonal * WEIGHTS[0], out=u.values)
         for w in WEIGHTS[1:]:
-            u = self._smooth(u, b, w)
-        correction: Array = self.coarse.cycle(join(b - self.apply(u), self.axes))
-        u = u + spread(correction, self.axes, self.shape)
+            u, out = self._smooth(w, out, u), u
+        correction = self.coarse.cycle(join(b - self.apply(u.values), self.axes))
+        state = u.values + spread(correction, self.axes, self.shape)
+        u, out = self.spare[0], self.spare[2]
+        u.values[...] = state
         for w in reversed(WEIGHTS):
-            u = self._smooth(u, b, w)
-        return u
+            u, out = self._smooth(w, out, u), u
+        return u.values.copy()
 
-    def _smooth(self, u: Array, b: Array, w: float) -> Array:
-        """u + w D⁻¹ (b − A u)."""
-        total = self._around(u)
-        total += b
-        total *= self.inverse_diagonal
-        total -= u
-        total *= w
-        total += u
-        return total
+    def _smooth(self, w: float, out: Padded, u: Padded) -> Padded:
+        """u + w D⁻¹ (b − A u) into `out`."""
+        self._pass(self.smooth, w, out, u, self.given, self.scales[1])
+        for at, f, far in self._wrap(u.values):
+            out.values[at] += w * self.inverse_diagonal[at] * f * far
+        return out
 
 
 def join(values: Array, axes: Sequence[int]) -> Array:
