@@ -65,7 +65,7 @@ MODELS = {
 }  # fmt: skip
 # every model by the first three methods; every other method on one model of each type of noise, and one that is only
 # another tableau or number of stages on a single one
-OF_EACH_TYPE = ("no noise", "shared additive", "scalar", "diagonal", "commutative", "general")
+OF_EACH_TYPE = ("shared additive", "scalar", "diagonal", "commutative", "general")
 LANGEVIN = ("no noise", "Langevin", "frictionless")
 CHOSEN = dict.fromkeys(("euler_maruyama", "milstein", "heun"), tuple(MODELS))
 CHOSEN |= dict.fromkeys(("baoab", "align", "quicsort"), LANGEVIN)
