@@ -1,0 +1,119 @@
+"""What is particular to implicit, stabilised, Langevin and tamed methods: solved equations, stability, refusals."""
+
+import numpy as np
+import pytest
+from numpy.polynomial import Chebyshev
+
+import sdesim as sim
+from sdesim.integrate import integrate
+from sdesim.methods import find
+from sdesim.methods.bound import BoundSDE, Wiener
+from sdesim.methods.sde_implicit import eliminate
+from sdesim.methods.sde_stabilised import DAMPING
+from sdesim.methods.vector import Vector
+
+# ---- implicit methods
+
+
+def test_elimination_solves_and_keeps_structural_zeros():
+    A, b = [[4.0, 1.0, 0], [2.0, 5.0, 1.0], [0, 1.0, 3.0]], Vector([1.0, 2.0, 3.0])
+    assert np.allclose(eliminate(A, b), np.linalg.solve(np.array(A), np.array(b)), rtol=1e-14)
+    assert eliminate([[2.0, 0], [0, 4.0]], Vector([0, 8.0])) == [0, 2.0]
+
+
+STIFF = sim.SDE({"x": "-100*(x**3 - cos(t))", "y": "50*(x - y) - y**3"}, {"x": "0.2", "y": "0.1*y"})
+
+
+@pytest.mark.parametrize("method", ["implicit_euler", "implicit_milstein", "trapezoidal", "sdirk_sra"])
+def test_a_stiff_nonlinear_step_is_solved(method):
+    members = np.arange(200)
+    start, times = np.full((2, 200), 0.9), np.array([0.0, 2.0])
+    model = STIFF if method != "sdirk_sra" else sim.SDE({"x": STIFF.drift["x"], "y": STIFF.drift["y"]}, {"x": 0.2, "y": 0.1})
+    result = integrate(model, find(method, ("sde",)), start, {}, times, 0.1, seed=1, members=members)
+    assert not result.status.any()
+    assert np.abs(result.states[1, 0] ** 3 - np.cos(2.0)).max() < 0.5
+    explicit = integrate(STIFF, find("euler_maruyama", ("sde",)), start, {}, times, 0.1, seed=1, members=members)
+    assert explicit.status.all()
+
+
+def test_an_implicit_step_satisfies_its_equation():
+    bound, h = BoundSDE(STIFF, "ito", {}), np.float64(0.05)
+    y = Vector(np.random.default_rng(0).uniform(-2, 2, (2, 100)))
+    dW = Vector(np.random.default_rng(1).normal(0, np.sqrt(h), (2, 100)))
+    new = find("implicit_euler", ("sde",)).step(bound, np.float64(0.3), y, h, Wiener(dW))
+    residual = np.array(new - y - bound.f(0.3 + h, new) * h - bound.noise(0.3, y, dW))
+    solved = np.isfinite(residual).all(axis=0)
+    assert solved.sum() > 90 and np.abs(residual[:, solved]).max() < 1e-9
+
+
+def test_a_step_that_newton_does_not_solve_is_marked():
+    # z + h z² = b has no real solution for b < −1/4h: no method may return one
+    model = sim.SDE({"x": "-x**2"}, {})
+    start = np.array([[1.0, -3.0]])
+    result = integrate(
+        model, find("implicit_euler", ("sde",)), start, {}, np.array([0.0, 0.5]), 0.5, seed=0, members=np.arange(2)
+    )
+    assert result.status.tolist() == [0, 1]
+
+
+def test_implicit_methods_say_how_many_states_they_serve():
+    states = [f"x{i}" for i in range(5)]
+    model = sim.SDE({s: f"-{s}" for s in states}, {"x0": 1})
+    with pytest.raises(ValueError, match="at most 4 states.*skrock10"):
+        sim.simulate(model, dict.fromkeys(states, 0.0), [1.0], method="implicit_euler")
+
+
+# ---- stabilised methods
+
+
+@pytest.mark.parametrize("s", [5, 10, 20])
+def test_skrock_has_the_stability_function_of_its_paper(s):
+    # Abdulle, Almuslimani & Vilmart 2018, eq. 3.6: X' = A(p) X + B(p) q ξ X for dX = λX dt + μX dW, p = λh, q = μ√h
+    step = find(f"skrock{s}", ("sde",)).step
+    w0 = 1 + DAMPING / s**2
+    T = Chebyshev.basis(s)
+    w1 = T(w0) / T.deriv()(w0)
+    for p in (-0.3, -7.0, -1.9 * s**2):
+        for q in (0.0, 0.8):
+            bound = BoundSDE(sim.SDE({"x": f"{p!r}*x"}, {"x": f"{q!r}*x"}) if q else sim.SDE({"x": f"{p!r}*x"}), "ito", {})
+            (found,) = step(bound, 0.0, Vector([np.float64(1.0)]), 1.0, Wiener(Vector([0.6][: bool(q)])))
+            second_kind = T.deriv()(w0 + w1 * p) / T.deriv()(w0)  # U_{s−1} = T_s'/s
+            exact = T(w0 + w1 * p) / T(w0) + second_kind * (1 + w1 * p / 2) * q * 0.6
+            assert np.isclose(found, exact, rtol=1e-9, atol=1e-9)
+
+
+def test_skrock_is_stable_where_it_says():
+    model = sim.SDE({"x": "-k*(x - cos(t))"}, {"x": "0.5"}, parameters={"k": 0.0})
+    for s in (5, 10, 20):
+        limit = (2 - 4 * DAMPING / 3) * s**2
+        for reach, stable in ((0.98, True), (1.1, False)):
+            x = integrate(
+                model, find(f"skrock{s}", ("sde",)), np.zeros((1, 50)), {"k": reach * limit / 0.1}, np.array([0.0, 20.0]),
+                0.1, seed=3, members=np.arange(50),
+            ).states[1]  # fmt: skip
+            assert (np.abs(x).max() < 5) == stable, (s, reach)
+
+
+# ---- Langevin equations, tamed Euler
+
+
+@pytest.mark.parametrize("drift, noise, why", [
+    ({"x": "-x"}, {"x": 1}, "pairs"), ({"x": "v", "v": "-x - x*v"}, {"v": 1}, "constant γ"),
+    ({"x": "v", "v": "-x - v**2"}, {"v": 1}, "constant γ"), ({"x": "v", "v": "-x - v"}, {"x": 1}, "velocities alone"),
+    ({"x": "v", "v": "-v", "y": "w", "w": "v - w"}, {"v": 1}, "constant γ"), ({"x": "v", "v": "-v"}, {"v": "t"}, "constant"),
+])  # fmt: skip
+def test_a_model_that_is_no_langevin_equation_is_refused_with_the_reason(drift, noise, why):
+    model = sim.SDE(drift, noise)
+    with pytest.raises(ValueError, match=why):
+        sim.simulate(model, dict.fromkeys(drift, 0.0), [1.0], method="baoab")
+
+
+def test_tamed_euler_stays_where_euler_blows_up():
+    # Hutzenthaler, Jentzen & Kloeden 2011: Euler's moments diverge for a cubic drift; the tamed ones stay bounded
+    model, members = sim.SDE({"x": "-x**3"}, {"x": "2"}), np.arange(2000)
+    ends = {}
+    for method in ("euler_maruyama", "tamed_euler"):
+        start, times = np.full((1, 2000), 6.0), np.array([0.0, 2.0])
+        ends[method] = integrate(model, find(method, ("sde",)), start, {}, times, 0.1, seed=1, members=members)
+    assert ends["euler_maruyama"].status.all() and not ends["tamed_euler"].status.any()
+    assert np.abs(ends["tamed_euler"].states[1]).max() < 6
