@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdesim import streams
-from surrogates import samplers
+from surrogates import diffusions, flows, samplers
 from surrogates.denoisers import Field
 from surrogates.fitting import Fitted
 from surrogates.gaussian import Gaussian
@@ -27,7 +28,24 @@ from surrogates.likelihood import log_likelihood
 from surrogates.processes import noise_levels, process
 
 LAWS = ("network", "gaussian", "baseline")
-SAMPLERS = ("exponential", "heun")
+
+# Along the path of a process: function, whether it draws noise, ρ of its grid of levels, its default steps.
+WALKS: Mapping[str, tuple[Callable[..., Tensor], bool, float, int]] = MappingProxyType(
+    {
+        "heun": (samplers.heun, False, 7.0, 18),
+        "euler": (flows.euler, False, 7.0, 36),
+        "ddim": (flows.ddim, False, 7.0, 36),
+        "dpm_2m": (flows.dpm_2m, False, math.inf, 18),
+        "unipc": (flows.unipc, False, math.inf, 18),
+        "adaptive": (flows.adaptive, False, math.inf, 1),
+        "ancestral": (diffusions.ancestral, True, math.inf, 100),
+        "euler_maruyama": (diffusions.euler_maruyama, True, math.inf, 100),
+        "churn": (diffusions.churn, True, 7.0, 50),
+        "sde_2m": (diffusions.sde_2m, True, math.inf, 36),
+        "predictor_corrector": (diffusions.predictor_corrector, True, math.inf, 50),
+    }
+)
+SAMPLERS = ("exponential", *WALKS)
 
 
 @dataclass(frozen=True)
@@ -79,10 +97,24 @@ def condition_columns(
     return columns
 
 
-def member_noise(fitted: Fitted, numbers: NDArray[np.int64], seed: int, purpose: streams.Purpose) -> Tensor:
-    """Standard normals (n, channels, *space), float64, of (seed, purpose, member) alone."""
+class Counted:
+    """A denoiser that counts its calls."""
+
+    def __init__(self, denoise: Field):
+        self.denoise, self.calls = denoise, 0
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The denoiser's own answer."""
+        self.calls += 1
+        return self.denoise(x, sigma)
+
+
+def member_noise(
+    fitted: Fitted, numbers: NDArray[np.int64], seed: int, purpose: streams.Purpose, step: int = 0
+) -> Tensor:
+    """Standard normals (n, channels, *space), float64, of (seed, purpose, member, step) alone."""
     layout = fitted.layout
-    fields = [streams.field_normals(seed, numbers, 0, k, layout.shape, purpose) for k in range(layout.channels)]
+    fields = [streams.field_normals(seed, numbers, step, k, layout.shape, purpose) for k in range(layout.channels)]
     return torch.from_numpy(np.stack(fields, axis=1))
 
 
@@ -100,15 +132,18 @@ def bind(fitted: Fitted, x: Tensor, c: Tensor | None) -> tuple[Field, Tensor, Te
     return denoise, x.to(parameter), held
 
 
-def draw(fitted: Fitted, numbers: NDArray[np.int64], c: Tensor | None, how: Draw) -> Tensor:
-    """Normalised fields (n, channels, *space), float64, of the given members under conditions c in [−1, 1]."""
+def draw(fitted: Fitted, numbers: NDArray[np.int64], c: Tensor | None, how: Draw) -> tuple[Tensor, int]:
+    """Normalised fields (n, channels, *space), float64, of the given members under conditions c in [−1, 1].
+
+    With them the number of network calls that each member took part in.
+    """
     noise = member_noise(fitted, numbers, how.seed, streams.Purpose.SAMPLE)
     gaussian = fitted.baseline if how.law == "baseline" else fitted.gaussian
     c64 = None if c is None else c.double()
     seen = how.observation
     base = gaussian.sample(noise, c64) if seen is None else _posterior(gaussian, seen, numbers, noise, how.seed, c64)
     if how.law != "network":
-        return base
+        return base, 0
     lowest, highest = fitted.noise_range
     if seen is None:
         x = samplers.start(gaussian, noise, highest, c64)
@@ -118,14 +153,27 @@ def draw(fitted: Fitted, numbers: NDArray[np.int64], c: Tensor | None, how: Draw
     gaussian = gaussian.to(x)
     if seen is not None:
         denoise = guided(denoise, gaussian, seen.to(x), c)
+    counted = Counted(denoise)
     with torch.no_grad():
         if how.sampler == "exponential":
             steps = how.steps or (9 if seen is None else 18)
             levels = noise_levels(lowest, highest, steps).to(x)
-            return samplers.exponential(denoise, x, gaussian, levels, c).double().cpu()
-        path = process(how.process)
-        times = path.time_of_level(noise_levels(lowest, highest, how.steps or 18, rho=7.0)).to(x)
-        return samplers.heun(denoise, x * path.alpha(times[0]), path, times).double().cpu()
+            end = samplers.exponential(counted, x, gaussian, levels, c)
+        else:
+            end = _walk(counted, fitted, numbers, x, how)
+    return end.double().cpu(), counted.calls
+
+
+def _walk(denoise: Field, fitted: Fitted, numbers: NDArray[np.int64], x: Tensor, how: Draw) -> Tensor:
+    """From x at the highest noise level to the data, along the path of the process by one of WALKS."""
+    sampler, stochastic, rho, steps = WALKS[how.sampler]
+    path = process(how.process)
+    times = path.time_of_level(noise_levels(*fitted.noise_range, how.steps or steps, rho=rho)).to(x)
+
+    def noise(k: int) -> Tensor:
+        return member_noise(fitted, numbers, how.seed, streams.Purpose.SAMPLE, k + 1).to(x)
+
+    return sampler(denoise, x * path.alpha(times[0]), path, times, *((noise,) if stochastic else ()))
 
 
 def log_density(

@@ -148,7 +148,9 @@ class Surrogate:
         law
             "network", "gaussian" (with conditions), "baseline" (the plain Gaussian field); None: what the verdict says.
         sampler, steps
-            "exponential" (2·steps + 1 network calls, 9 steps by default) or "heun" (2·steps + 1, 18 steps).
+            "exponential" (2·steps + 1 network calls, 9 steps by default), or along the process "heun", "euler", "ddim",
+            "dpm_2m", "unipc", "adaptive" (it chooses its steps) and, with fresh noise, "ancestral", "euler_maruyama",
+            "churn", "sde_2m", "predictor_corrector". The result's attribute `synthetic` counts the network calls.
 
         Raises KeyError or ValueError for conditions or options that do not fit, NotFittedError before `fit`.
         """
@@ -163,12 +165,15 @@ class Surrogate:
         c = data.conditions_to_tensor([columns[name] for name in self.condition], fitted.layout)
         seen = None if self.observation_ is None else observe(self.observation_, fitted.layout)
         how = Draw(law, sampler, steps, self.process, seed, seen)
-        parts = []
+        parts, calls = [], 0
         for first in range(0, len(numbers), batch):
             part = slice(first, first + batch)
-            parts.append(draw(fitted, numbers[part], None if c is None else c[part], how))
+            fields, count = draw(fitted, numbers[part], None if c is None else c[part], how)
+            parts.append(fields)
+            calls = max(calls, count)
         result = data.tensor_to_dataset(torch.cat(parts), columns, fitted.layout, numbers)
         note = {"model": "surrogates.Surrogate", "law": law, "seed": seed, "process": self.process, "sampler": sampler}
+        note["network_calls"] = calls
         return result.assign_attrs(synthetic=json.dumps(note))
 
     def given(self, observation: Observation) -> Surrogate:
