@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sdesim.calculus import free_symbols, substitute
-from sdesim.expressions import Expr, const
+from sdesim.expressions import Expr, const, where
 from sdesim.models.pde import PDE, Diffusivity
 
 
@@ -30,3 +30,18 @@ def at_rest(model: PDE, name: str) -> Diffusivity:
     term: Diffusivity = model.diffusivity.get(name, {}).get(name, const(0.0))
     moving = bent(model, name)
     return term if moving is None else substitute(moving, {name: 0.0})
+
+
+def fastest_growth(model: PDE, name: str) -> Expr:
+    """The largest −Dk² − κk⁴ of a state with a scalar diffusivity: D²/4κ where D < 0, else 0.
+
+    >>> from sdesim.calculus import evaluate
+    >>> from sdesim.grids import Grid
+    >>> model = PDE(Grid(x=(0, 1, 8)), diffusivity=-2.0, hyperdiffusivity=0.5)
+    >>> float(evaluate([fastest_growth(model, "u")], {})[0])
+    2.0
+    """
+    D = at_rest(model, name)
+    if not isinstance(D, Expr):
+        return const(0.0)
+    return where(D < 0.0, D * D / (4.0 * model.hyperdiffusivity[name]), 0.0)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from sdesim.calculus import free_symbols, substitute
 from sdesim.expressions import Expr, const, is_zero, symbol
 from sdesim.fields import ColouredNoise, spectral_density
-from sdesim.methods.bent import at_rest, bent
+from sdesim.methods.bent import at_rest, bent, fastest_growth
 from sdesim.methods.lift import lift
 from sdesim.models.pde import PDE, entries
 from sdesim.spectral import Transform, transform_for
@@ -139,6 +139,10 @@ def split(model: PDE, *, linear_reaction: bool, scheme: str = "continuous") -> M
         if linear_reaction:
             reaction, slope = _affine(model, name)
             decay, reaction = decay + slope, reaction + slope * ell
+        elif name in model.hyperdiffusivity:
+            # a growing mode's rounding in the redundant half of the spectrum is not seen by N, which alone limits it
+            shift = fastest_growth(model, name)
+            decay, reaction = decay - shift, reaction + shift * symbol(name)
         reaction = substitute(reaction, raised) + _bending(model, name, bends)
         flux = {axis: substitute(part, raised) for axis, part in flux.items()}
         rows.append((decay, spin, reaction, flux, ell, _noise(model, name, transforms[i], i, tag, arrays)))
