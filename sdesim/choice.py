@@ -23,11 +23,12 @@ _MAX_STEPS = 2**32
 
 @dataclass(frozen=True)
 class Choice:
-    """The method, the step (None: the method's own), and why."""
+    """The method, the step (None: the method's own, or one of `steps` for each member), and why."""
 
     method: Method
     dt: float | None
     reason: str
+    steps: NDArray[np.float64] | None = None
 
 
 def choose(
@@ -130,8 +131,8 @@ def _for_pde(
     if method.kind == "spectral":
         modal_form(model, method)  # raises what does not fit
     if dt is None and method.kind == "spectral" and not name.startswith("exact"):
-        dt, why = _reaction_step(model, initial, parameters, clock, method)
-        reason += f"; {why}"
+        steps, why = _reaction_step(model, initial, parameters, clock, method)
+        return Choice(method, None, f"{reason}; {why}", steps)
     return Choice(method, None if dt is None else float(dt), reason)
 
 
@@ -160,10 +161,11 @@ def _best_field_method(model: PDE) -> tuple[str, str]:
 
 def _reaction_step(
     model: PDE, initial: NDArray[np.float64], parameters: Mapping[str, Any], clock: NDArray[np.float64], method: Method
-) -> tuple[float, str]:
-    """A step from the reaction's fastest rate in the initial state, rounded to a power of two of the whole span.
+) -> tuple[NDArray[np.float64], str]:
+    """A step for each member from its reaction's fastest rate at the start: the span over a power of two.
 
-    The rate is the largest row sum of |∂R_i/∂u_j| over all cells and members (a bound of the Jacobian's spectrum).
+    The rate is the largest row sum of |∂R_i/∂u_j| over the cells (a bound of the Jacobian's spectrum). It is a
+    member's own, so that a member's bits do not depend on who else is in the ensemble.
     """
     span = float(clock[-1] - clock[0]) or 1.0
     env: dict[Any, Any] = {**model.grid.mesh, **model.fields, "t": clock[0]}
@@ -171,10 +173,11 @@ def _reaction_step(
     env |= {name: np.reshape(value, lead) for name, value in parameters.items()}
     env |= {state: initial[i] for i, state in enumerate(model.state)}
     env |= {f"dd{axis}({state})": np.zeros(()) for axis in "xyz" for state in model.state}
-    rate = 0.0
+    rate = np.full(initial.shape[1], 1.0 / span)
     for term in model.reaction.values():
         slopes = evaluate([differentiate(term, state) for state in model.state], env)
-        rate = max(rate, float(np.max(sum(np.abs(slope) for slope in slopes))))
-    aim = (0.25 if (method.order or 1.0) > 2 else 0.02) / max(rate, 1.0 / span)
-    steps = 2 ** int(np.ceil(np.log2(max(1.0, span / aim))))
-    return span / steps, f"dt from the reaction's fastest rate at the start, {rate:.3g} per unit of time"
+        bound = np.broadcast_to(sum(np.abs(slope) for slope in slopes), initial.shape[1:])
+        rate = np.maximum(rate, bound.reshape(len(rate), -1).max(axis=1))
+    aim = (0.25 if (method.order or 1.0) > 2 else 0.02) / rate
+    steps = 2.0 ** np.ceil(np.log2(np.maximum(1.0, span / aim)))
+    return span / steps, "each member's dt from its reaction's fastest rate at the start"

@@ -12,86 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim import provenance
-from sdesim.boundaries import Absorbing
-from sdesim.choice import Choice, choose
 from sdesim.datasets import PROVENANCE, to_dataset
-from sdesim.ensemble import available_threads, distributions, draw, member_numbers
-from sdesim.initial import is_list, over_members, pde_initial, sde_initial
-from sdesim.methods.bounded import ALIVE, bounded
+from sdesim.ensemble import available_threads
+from sdesim.methods.bounded import ALIVE
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
+from sdesim.runs import Run, prepare
 from sdesim.spectral import kind_of
 from sdesim.statistics import EnsembleStatistics
+from sdesim.workers import check_client, results
 
 if TYPE_CHECKING:
     import xarray as xr
 
-DEVICES = ("cpu", "cuda", "reference")
 _GROUP_BYTES = 2**27
-
-
-@dataclass(frozen=True)
-class Run:
-    """A validated call of `simulate`: everything that work needs, in final form.
-
-    `clock` is `times` with the start in front; `skip` tells whether the start is not itself saved.
-    """
-
-    model: SDE | PDE
-    numbers: NDArray[np.int64]
-    parameters: dict[str, Any]
-    initial: NDArray[np.float64]
-    clock: NDArray[np.float64]
-    skip: int
-    choice: Choice
-    seed: int
-    dtype: str
-    device: str
-    record: dict[str, Any]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The states."""
-        return self.model.states if isinstance(self.model, SDE) else tuple(self.model.state)
-
-    @property
-    def absorbs(self) -> bool:
-        """Whether members can leave the model's bounds."""
-        return isinstance(self.model, SDE) and any(isinstance(b, Absorbing) for b in self.model.bounds.values())
-
-    @property
-    def space(self) -> dict[str, NDArray[np.float64]]:
-        """Cell centres by axis, in array order; empty for an SDE."""
-        return {} if isinstance(self.model, SDE) else self.model.grid.coordinates
-
-    def group(self, positions: slice, threads: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
-        """States (time, state, member, *space) and status of the members at these positions.
-
-        With bounds that are not sampled exactly the last state is the time of exit, below all times if there is none.
-        """
-        from sdesim import integrate, integrate_exact, integrate_field
-
-        numbers = self.numbers[positions]
-        own = {n: v[positions] if np.ndim(v) else v for n, v in self.parameters.items()}
-        start = np.ascontiguousarray(self.initial[:, positions])
-        backend = {"cpu": "kernel", "reference": "numpy", "cuda": "cuda"}[self.device]
-        common: dict[str, Any] = {"seed": self.seed, "members": numbers, "backend": backend, "threads": threads}
-        if isinstance(self.model, SDE):
-            if self.choice.method.kind == "law":
-                states = integrate_exact.sample(self.model, self.choice.method, start, own, self.clock,
-                                                seed=self.seed, members=numbers)  # fmt: skip
-                return states, np.where(np.isfinite(states).all(axis=(0, 1)), 0, 1).astype(np.int8)
-            step = self.choice.dt or 1.0  # an SDE's choice always has a step
-            model, method = self.model, self.choice.method
-            if model.bounds:
-                model, method = bounded(model, method)
-                start = np.vstack([start, np.full(len(numbers), ALIVE)])
-            flat = integrate.integrate(model, method, start, own, self.clock, step, **common)
-            return flat.states, flat.status
-        field = integrate_field.integrate(
-            self.model, self.choice.method, start, own, self.clock, self.choice.dt, **common
-        )
-        return field.states, field.status
 
 
 def simulate(
@@ -109,6 +43,8 @@ def simulate(
     device: str = "cpu",
     save: str = "states",
     store: str | Path | None = None,
+    chunks: Mapping[str, int] | None = None,
+    client: Any = None,
     progress: bool | None = None,
 ) -> xr.Dataset:
     """Integrate an ensemble and return it as a Dataset with the dimensions (member, time, *space).
@@ -130,6 +66,8 @@ def simulate(
     save : "states", or "statistics" (mean, variance, covariance of states, extremes and histogram over the members; no
         paths are kept).
     store : also save the Dataset there, by its ending .nc or .zarr.
+    chunks : {"member": n}, how many members are computed at a time; the result does not depend on it.
+    client : a dask.distributed.Client whose workers compute the groups of members.
     progress : a bar on standard error.
 
     Raises ValueError, TypeError or KeyError before any work for what cannot be done, with the cure. A member that
@@ -147,93 +85,48 @@ def simulate(
         from sdesim import storage
 
         storage.check_target(store)
+    if client is not None:
+        check_client(client)
     call = {"design": design, "method": method, "dt": dt, "seed": seed, "dtype": dtype, "save": save}
+    place = Place(_chunk(chunks), client, bool(progress))
     run = prepare(model, initial, times, members, parameters or {}, device, call)
-    ds = _states(run, progress) if save == "states" else _statistics(run, progress)
+    ds = _states(run, place) if save == "states" else _statistics(run, place)
     if store is not None:
         storage.save(ds, store)
     return ds
 
 
-def prepare(
-    model: SDE | PDE, initial: Any, times: Any, members: Any, parameters: Mapping[str, Any], device: str,
-    call: dict[str, Any],
-) -> Run:  # fmt: skip
-    """Check everything a call of `simulate` was given and put it in final form; no work is done yet."""
-    if not isinstance(model, (SDE, PDE)):
-        raise TypeError(f"model is an SDE or a PDE, got {type(model).__name__}; see sim.equations for a catalogue")
-    if device not in DEVICES:
-        raise ValueError(f"device is one of {', '.join(DEVICES)}, got {device!r}")
-    if call["dtype"] not in ("float64", "float32"):
-        raise ValueError(f'dtype is "float64" or "float32", got {call["dtype"]!r}')
-    from sdesim.streams import seed_key
+@dataclass(frozen=True)
+class Place:
+    """Where and how the work is done, which no result depends on: members at a time, Dask client, progress bar."""
 
-    seed_key(call["seed"])
-    clock, skip = _clock(times)
-    numbers = member_numbers(members)
-    values, given = _parameters(model, parameters, numbers, call["design"], call["seed"])
-    taken = len(distributions({**model.parameters, **parameters}))
-    how: dict[str, Any] = {"design": call["design"], "seed": call["seed"], "first_axis": taken}
-    if isinstance(model, SDE):
-        state, record = sde_initial(model, initial, numbers, values, **how)
-    else:
-        state, record = pde_initial(model, initial, numbers, values, **how)
-    choice = choose(model, call["method"], call["dt"], clock, state, values)
-    kept = {
-        "model": model, "initial": record, "times": clock[skip:], "members": _compact(numbers), "parameters": given,
-        **call, "method": choice.method.name, "dt": choice.dt,
-    }  # fmt: skip
-    return Run(model, numbers, values, state, clock, skip, choice, int(call["seed"]), call["dtype"], device, kept)
+    chunk: int | None
+    client: Any
+    progress: bool
 
 
-def _compact(numbers: NDArray[np.int64]) -> range | list[int]:
-    """A range where the numbers are one, else a list: short in a file."""
-    first, last = int(numbers[0]), int(numbers[-1])
-    run = range(first, last + 1)
-    return run if len(run) == len(numbers) and np.array_equal(numbers, run) else [int(n) for n in numbers]
+def _chunk(chunks: Mapping[str, int] | None) -> int | None:
+    if chunks is None:
+        return None
+    size = chunks.get("member") if isinstance(chunks, Mapping) and set(chunks) == {"member"} else None
+    if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
+        raise ValueError(f'chunks is {{"member": n}} with n ≥ 1 members computed at a time, got {chunks!r}')
+    return int(size)
 
 
-def _clock(times: Any) -> tuple[NDArray[np.float64], int]:
-    """(the start and every save time, how many of the first to skip)."""
-    try:
-        array = np.atleast_1d(np.asarray(times))
-    except ValueError:  # lists of unequal lengths
-        array = np.empty(0)
-    if array.dtype.kind not in "iuf" or array.ndim != 1 or array.size == 0:
-        raise ValueError(f"times is a list of increasing numbers, got {times!r}")
-    array = array.astype(np.float64)
-    if not np.isfinite(array).all() or (np.diff(array) <= 0).any():
-        raise ValueError(f"times must be finite and strictly increasing, got {array}; sort them and drop repeats")
-    return (np.concatenate([[0.0], array]), 1) if array[0] > 0.0 else (array, 0)
-
-
-def _parameters(
-    model: SDE | PDE, overrides: Mapping[str, Any], numbers: NDArray[np.int64], design: str, seed: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Every parameter's values, and for provenance the overrides and whatever is a list in the members' order."""
-    unknown = sorted(set(overrides) - set(model.parameters))
-    if unknown:
-        known = ", ".join(model.parameters) or "none"
-        raise ValueError(f"'{unknown[0]}' is no parameter of this model; its parameters are {known}")
-    every = {**model.parameters, **overrides}
-    values = draw(every, numbers, design=design, seed=seed)
-    lists = {name: over_members(np.asarray(v, float), numbers) for name, v in every.items() if is_list(v)}
-    return dict(values), {**overrides, **lists}
-
-
-def _groups(run: Run, progress: bool | None) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int8]]]:
+def _groups(run: Run, place: Place) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int8]]]:
     """Results for groups of members, each small enough to hold and large enough for every thread."""
     threads, count = available_threads(), len(run.numbers)
     per_member = 8 * len(run.clock) * int(np.prod(run.initial.shape[2:])) * len(run.names)
-    size = max(threads, min(_GROUP_BYTES // per_member, -(-count // 8) if progress else count))
+    size = max(threads, min(_GROUP_BYTES // per_member, -(-count // 8) if place.progress or place.client else count))
     if isinstance(run.model, SDE):
         size = max(size, 512 * threads)
-    with _bar(run, progress) as update:
-        for begin in range(0, count, size):
-            positions = slice(begin, min(begin + size, count))
-            states, status = run.group(positions, threads)
+    size = place.chunk or size
+    parts = [slice(begin, min(begin + size, count)) for begin in range(0, count, size)]
+    with _bar(run, place.progress) as update:
+        for positions, (states, status) in zip(parts, results(run, parts, threads, place.client), strict=True):
             yield positions, states[run.skip :], status
-            update(positions.stop - begin)
+            update(positions.stop - positions.start)
 
 
 @contextmanager
@@ -248,12 +141,12 @@ def _bar(run: Run, progress: bool | None) -> Iterator[Callable[[int], object]]:
         yield bar.update
 
 
-def _states(run: Run, progress: bool | None) -> xr.Dataset:
+def _states(run: Run, place: Place) -> xr.Dataset:
     count, times = len(run.numbers), run.clock[run.skip :]
     shape = (count, len(times), *(len(v) for v in run.space.values()))
     data = {name: np.empty(shape, run.dtype) for name in run.names}
     status, exits = np.empty(count, np.int8), np.full(count, np.nan)
-    for positions, states, flags in _groups(run, progress):
+    for positions, states, flags in _groups(run, place):
         _note_exits(run, exits[positions], states)
         for i, name in enumerate(run.names):
             with np.errstate(over="ignore"):  # beyond float32: infinite there, and the status says what float64 found
@@ -278,14 +171,14 @@ def _exit_time(run: Run, exits: NDArray[np.float64]) -> dict[str, Any]:
     return {"exit_time": (("member",), exits, about)} if run.absorbs else {}
 
 
-def _statistics(run: Run, progress: bool | None) -> xr.Dataset:
+def _statistics(run: Run, place: Place) -> xr.Dataset:
     """Moments, extremes and histograms of the members that stayed finite, merged group by group in member order."""
     import xarray as xr
 
     times = run.clock[run.skip :]
     statistics = EnsembleStatistics(run.names, len(times))
     status, exits = np.empty(len(run.numbers), np.int8), np.full(len(run.numbers), np.nan)
-    for positions, states, flags in _groups(run, progress):
+    for positions, states, flags in _groups(run, place):
         statistics.add(states[:, : len(run.names), flags == 0])
         _note_exits(run, exits[positions], states)
         status[positions] = flags

@@ -1,0 +1,178 @@
+"""A call of `simulate` in final form: everything checked, nothing done yet; and the work on any of its members."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim.boundaries import Absorbing
+from sdesim.choice import Choice, choose
+from sdesim.ensemble import distributions, draw, member_numbers
+from sdesim.initial import is_list, over_members, pde_initial, sde_initial
+from sdesim.methods.bounded import ALIVE, bounded
+from sdesim.models.pde import PDE
+from sdesim.models.sde import SDE
+
+DEVICES = ("cpu", "cuda", "reference")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A validated call of `simulate`: everything that work needs, in final form.
+
+    `clock` is `times` with the start in front; `skip` tells whether the start is not itself saved.
+    """
+
+    model: SDE | PDE
+    numbers: NDArray[np.int64]
+    parameters: dict[str, Any]
+    initial: NDArray[np.float64]
+    clock: NDArray[np.float64]
+    skip: int
+    choice: Choice
+    seed: int
+    dtype: str
+    device: str
+    record: dict[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The states."""
+        return self.model.states if isinstance(self.model, SDE) else tuple(self.model.state)
+
+    @property
+    def absorbs(self) -> bool:
+        """Whether members can leave the model's bounds."""
+        return isinstance(self.model, SDE) and any(isinstance(b, Absorbing) for b in self.model.bounds.values())
+
+    @property
+    def space(self) -> dict[str, NDArray[np.float64]]:
+        """Cell centres by axis, in array order; empty for an SDE."""
+        return {} if isinstance(self.model, SDE) else self.model.grid.coordinates
+
+    def group(self, positions: slice, threads: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+        """States (time, state, member, *space) and status of the members at these positions.
+
+        With bounds that are not sampled exactly the last state is the time of exit, below all times if there is none.
+        """
+        from sdesim import integrate, integrate_exact, integrate_field
+
+        numbers = self.numbers[positions]
+        own = {n: v[positions] if np.ndim(v) else v for n, v in self.parameters.items()}
+        start = np.ascontiguousarray(self.initial[:, positions])
+        backend = {"cpu": "kernel", "reference": "numpy", "cuda": "cuda"}[self.device]
+        common: dict[str, Any] = {"seed": self.seed, "members": numbers, "backend": backend, "threads": threads}
+        if isinstance(self.model, SDE):
+            if self.choice.method.kind == "law":
+                states = integrate_exact.sample(self.model, self.choice.method, start, own, self.clock,
+                                                seed=self.seed, members=numbers)  # fmt: skip
+                return states, np.where(np.isfinite(states).all(axis=(0, 1)), 0, 1).astype(np.int8)
+            step = self.choice.dt or 1.0  # an SDE's choice always has a step
+            model, method = self.model, self.choice.method
+            if model.bounds:
+                model, method = bounded(model, method)
+                start = np.vstack([start, np.full(len(numbers), ALIVE)])
+            flat = integrate.integrate(model, method, start, own, self.clock, step, **common)
+            return flat.states, flat.status
+        if self.choice.steps is not None:
+            return self._own_steps(positions, threads)
+        field = integrate_field.integrate(
+            self.model, self.choice.method, start, own, self.clock, self.choice.dt, **common
+        )
+        return field.states, field.status
+
+    def part(self, positions: slice | NDArray[np.int64]) -> Run:
+        """The work on the members at these positions alone."""
+        steps = self.choice.steps
+        return replace(
+            self,
+            numbers=self.numbers[positions],
+            parameters={n: v[positions] if np.ndim(v) else v for n, v in self.parameters.items()},
+            initial=np.ascontiguousarray(self.initial[:, positions]),
+            choice=self.choice if steps is None else replace(self.choice, steps=steps[positions]),
+            record={},
+        )
+
+    def _own_steps(self, positions: slice, threads: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+        """As `group`, where each member has a step of its own: members of equal steps go together."""
+        whole = self.part(positions)
+        steps = whole.choice.steps if whole.choice.steps is not None else np.empty(0)
+        states, status = np.empty(0), np.empty(len(whole.numbers), np.int8)
+        for step in np.unique(steps):
+            where = np.flatnonzero(steps == step)
+            alike = replace(whole.part(where), choice=replace(self.choice, dt=float(step), steps=None))
+            own, status[where] = alike.group(slice(None), threads)
+            if not states.size:
+                states = np.empty((*own.shape[:2], len(steps), *own.shape[3:]))
+            states[:, :, where] = own
+        return states, status
+
+
+def prepare(
+    model: SDE | PDE, initial: Any, times: Any, members: Any, parameters: Mapping[str, Any], device: str,
+    call: dict[str, Any],
+) -> Run:  # fmt: skip
+    """Check everything a call of `simulate` was given and put it in final form; no work is done yet."""
+    if not isinstance(model, (SDE, PDE)):
+        raise TypeError(f"model is an SDE or a PDE, got {type(model).__name__}; see sim.equations for a catalogue")
+    if device not in DEVICES:
+        raise ValueError(f"device is one of {', '.join(DEVICES)}, got {device!r}")
+    if call["dtype"] not in ("float64", "float32"):
+        raise ValueError(f'dtype is "float64" or "float32", got {call["dtype"]!r}')
+    from sdesim.streams import seed_key
+
+    seed_key(call["seed"])
+    clock, skip = _clock(times)
+    numbers = member_numbers(members)
+    values, given = _parameters(model, parameters, numbers, call["design"], call["seed"])
+    taken = len(distributions({**model.parameters, **parameters}))
+    how: dict[str, Any] = {"design": call["design"], "seed": call["seed"], "first_axis": taken}
+    if isinstance(model, SDE):
+        state, record = sde_initial(model, initial, numbers, values, **how)
+    else:
+        state, record = pde_initial(model, initial, numbers, values, **how)
+    choice = choose(model, call["method"], call["dt"], clock, state, values)
+    kept = {
+        "model": model, "initial": record, "times": clock[skip:], "members": _compact(numbers), "parameters": given,
+        **call, "method": choice.method.name, "dt": choice.dt,
+    }  # fmt: skip
+    return Run(model, numbers, values, state, clock, skip, choice, int(call["seed"]), call["dtype"], device, kept)
+
+
+def _compact(numbers: NDArray[np.int64]) -> range | list[int]:
+    """A range where the numbers are one, else a list: short in a file."""
+    first, last = int(numbers[0]), int(numbers[-1])
+    run = range(first, last + 1)
+    return run if len(run) == len(numbers) and np.array_equal(numbers, run) else [int(n) for n in numbers]
+
+
+def _clock(times: Any) -> tuple[NDArray[np.float64], int]:
+    """(the start and every save time, how many of the first to skip)."""
+    try:
+        array = np.atleast_1d(np.asarray(times))
+    except ValueError:  # lists of unequal lengths
+        array = np.empty(0)
+    if array.dtype.kind not in "iuf" or array.ndim != 1 or array.size == 0:
+        raise ValueError(f"times is a list of increasing numbers, got {times!r}")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all() or (np.diff(array) <= 0).any():
+        raise ValueError(f"times must be finite and strictly increasing, got {array}; sort them and drop repeats")
+    return (np.concatenate([[0.0], array]), 1) if array[0] > 0.0 else (array, 0)
+
+
+def _parameters(
+    model: SDE | PDE, overrides: Mapping[str, Any], numbers: NDArray[np.int64], design: str, seed: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Every parameter's values, and for provenance the overrides and whatever is a list in the members' order."""
+    unknown = sorted(set(overrides) - set(model.parameters))
+    if unknown:
+        known = ", ".join(model.parameters) or "none"
+        raise ValueError(f"'{unknown[0]}' is no parameter of this model; its parameters are {known}")
+    every = {**model.parameters, **overrides}
+    values = draw(every, numbers, design=design, seed=seed)
+    lists = {name: over_members(np.asarray(v, float), numbers) for name, v in every.items() if is_list(v)}
+    return dict(values), {**overrides, **lists}
