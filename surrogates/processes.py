@@ -113,7 +113,124 @@ class VP:
         return 2.0 * target / (self.beta_0 + torch.sqrt(self.beta_0**2 + 2.0 * slope * target))
 
 
-PROCESSES: Mapping[str, Process] = MappingProxyType({"edm": EDM(), "vp": VP()})
+@dataclass(frozen=True)
+class SubVP(VP):
+    """Sub-VP: α as VP's, σ = 1 − α² (Song et al. 2021, eq. 29).
+
+    >>> float(SubVP().sigma(torch.tensor(9.0)))
+    1.0
+    """
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """1 − exp(−∫β)."""
+        return -torch.expm1(-self._integral(t))
+
+    def drift(self, t: Tensor) -> Tensor:
+        """−β/2."""
+        return -0.5 * VP.squared_diffusion(self, t)
+
+    def squared_diffusion(self, t: Tensor) -> Tensor:
+        """β(1 − exp(−2∫β))."""
+        return VP.squared_diffusion(self, t) * -torch.expm1(-2.0 * self._integral(t))
+
+    def time_of_level(self, level: Tensor) -> Tensor:
+        """1/α − α = level: ∫β = 2 asinh(level/2), which VP reaches where its level is √(exp(∫β) − 1)."""
+        return VP.time_of_level(self, torch.sqrt(torch.expm1(2.0 * torch.asinh(0.5 * level))))
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """α = cos(πt/2), σ = sin(πt/2) (Nichol & Dhariwal 2021 without offset).
+
+    >>> round(float(Cosine().time_of_level(torch.tensor(1.0))), 6)
+    0.5
+    """
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """cos(πt/2)."""
+        return torch.cos(0.5 * math.pi * t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """sin(πt/2)."""
+        return torch.sin(0.5 * math.pi * t)
+
+    def drift(self, t: Tensor) -> Tensor:
+        """−(π/2) tan(πt/2)."""
+        return -0.5 * math.pi * torch.tan(0.5 * math.pi * t)
+
+    def squared_diffusion(self, t: Tensor) -> Tensor:
+        """π tan(πt/2)."""
+        return math.pi * torch.tan(0.5 * math.pi * t)
+
+    def time_of_level(self, level: Tensor) -> Tensor:
+        """(2/π) atan(level)."""
+        return 2.0 / math.pi * torch.atan(level)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Flow matching's straight path, α = 1 − t, σ = t (Lipman et al. 2023, eq. 22; Liu et al. 2023).
+
+    >>> float(Flow().time_of_level(torch.tensor(3.0)))
+    0.75
+    """
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """1 − t."""
+        return 1.0 - t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """t."""
+        return t
+
+    def drift(self, t: Tensor) -> Tensor:
+        """−1/(1 − t)."""
+        return -1.0 / (1.0 - t)
+
+    def squared_diffusion(self, t: Tensor) -> Tensor:
+        """2t/(1 − t)."""
+        return 2.0 * t / (1.0 - t)
+
+    def time_of_level(self, level: Tensor) -> Tensor:
+        """level/(1 + level)."""
+        return level / (1.0 + level)
+
+
+@dataclass(frozen=True)
+class VE:
+    """Variance exploding, σ = σ₀(σ₁/σ₀)ᵗ (Song et al. 2021, eq. 30): data with noise σ₀ at t = 0.
+
+    >>> float(VE(0.01, 100.0).sigma(torch.tensor(0.5)))
+    1.0
+    """
+
+    lowest: float = 0.01
+    highest: float = 50.0
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """1."""
+        return torch.ones_like(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """σ₀(σ₁/σ₀)ᵗ."""
+        return self.lowest * (self.highest / self.lowest) ** t
+
+    def drift(self, t: Tensor) -> Tensor:
+        """0."""
+        return torch.zeros_like(t)
+
+    def squared_diffusion(self, t: Tensor) -> Tensor:
+        """2σ² ln(σ₁/σ₀)."""
+        return 2.0 * math.log(self.highest / self.lowest) * self.sigma(t) ** 2
+
+    def time_of_level(self, level: Tensor) -> Tensor:
+        """ln(level/σ₀)/ln(σ₁/σ₀); outside [0, 1] beyond [σ₀, σ₁], and α, σ stay exact there."""
+        return torch.log(level / self.lowest) / math.log(self.highest / self.lowest)
+
+
+PROCESSES: Mapping[str, Process] = MappingProxyType(
+    {"edm": EDM(), "vp": VP(), "sub-vp": SubVP(), "cosine": Cosine(), "flow": Flow(), "ve": VE()}
+)
 
 
 def process(name: str) -> Process:

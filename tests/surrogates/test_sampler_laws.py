@@ -75,9 +75,9 @@ def error(name: str, path_name: str, steps: int) -> float:
 @pytest.mark.parametrize("path_name", sorted(PROCESSES))
 @pytest.mark.parametrize("name", sorted(LINEAR))
 def test_variance_of_theory_in_every_mode(name, path_name):
-    # h = ln(3000)/200 = 0.04: first order leaves a few h, second a few h²; the reverse SDE has twice the rate
-    order = LINEAR[name][1]
-    bound = {1: 0.12, 2: 0.01, 3: 0.001}[order]
+    # h = ln(3000)/200 = 0.04: first order leaves a few h, second a few h²; the reverse SDE has twice the rate.
+    # Euler's rule in t = ln σ (VE) loses h/2 per e-fold of amplitude: h ln(3000) = 0.32 of variance at most
+    bound = 0.32 if name == "euler" else {1: 0.12, 2: 0.01, 3: 0.001}[LINEAR[name][1]]
     assert error(name, path_name, 200) < bound
 
 
@@ -93,7 +93,7 @@ def test_order_of_convergence(name):
 def test_a_factor_of_two_in_sigma_is_caught(name, factor):
     """Mutation: the law above is missed by far more than its bound when the denoiser is told the wrong σ."""
     wrong = ratio(name, "edm", 200, factor=factor)
-    assert float((wrong - truth(name in DIFFUSIONS)).abs().max()) > 0.24
+    assert float((wrong - truth(name in DIFFUSIONS)).abs().max()) > 0.33
 
 
 def gaussian_mixture() -> tuple[torch.Tensor, torch.Tensor]:
