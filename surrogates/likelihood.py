@@ -23,8 +23,10 @@ import torch
 from torch import Tensor
 
 from surrogates.denoisers import Field
+from surrogates.flows import slope
 from surrogates.gaussian import Gaussian
 from surrogates.modes import Modes
+from surrogates.processes import Process
 
 Trace = Callable[[Tensor, Tensor], Tensor]
 
@@ -142,3 +144,43 @@ def log_likelihood(
         values.append(flow_log_density(denoise, x, gaussian, levels, c, trace=hutchinson(signs)))
     stacked = torch.stack(values)
     return stacked.mean(0), stacked.std(0) / math.sqrt(probes)
+
+
+def path_log_density(
+    denoise: Field,
+    x: Tensor,
+    process: Process,
+    times: Tensor,
+    top: Callable[[Tensor], Tensor],
+    *,
+    trace: Trace = exact_trace,
+) -> tuple[Tensor, Tensor]:
+    """(x at times[-1], ln p at times[0]), by Runge and Kutta's rule of order 4 along the flow of any process.
+
+    x (n, channels, *space) at its process's scale; times increasing; top(x) is ln p at times[-1]. No Gaussian is used:
+    d ln p/dt = −∇·(dx/dt) (Chen et al. 2018). 4·steps calls, each with its trace.
+
+    >>> from surrogates.processes import VP, noise_levels
+    >>> times = VP().time_of_level(noise_levels(0.1, 10.0, 20)).flip(0)
+    >>> normal = lambda x: -0.5 * (math.log(2 * math.pi) + x * x).flatten(1).sum(1)           # VP keeps N(0, 1)
+    >>> x = torch.ones(1, 1, 1, dtype=torch.float64)
+    >>> value = path_log_density(lambda y, s: y / (1 + s**2), x, VP(), times, normal)[1]
+    >>> bool(torch.allclose(value, normal(x)))
+    True
+    """
+
+    def rates(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            out = slope(denoise, x, process, t)
+            return out.detach(), trace(x, out).detach()
+
+    total = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    for t, after in zip(times[:-1], times[1:], strict=True):
+        h = after - t
+        a, da = rates(x, t)
+        b, db = rates(x + 0.5 * h * a, t + 0.5 * h)
+        c, dc = rates(x + 0.5 * h * b, t + 0.5 * h)
+        d, dd = rates(x + h * c, after)
+        x, total = x + h / 6 * (a + 2 * b + 2 * c + d), total + h / 6 * (da + 2 * db + 2 * dc + dd)
+    return x, top(x) + total

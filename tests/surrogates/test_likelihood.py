@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 
 from surrogates.gaussian import Gaussian
-from surrogates.likelihood import log_likelihood
+from surrogates.likelihood import exact_trace, hutchinson, log_likelihood, path_log_density
 from surrogates.modes import SpectralModes
-from surrogates.processes import noise_levels
+from surrogates.processes import PROCESSES, noise_levels
 
 torch.set_num_threads(1)
 F64 = torch.float64
@@ -61,3 +64,41 @@ def test_hutchinson_is_unbiased_and_knows_its_error():
     # the two laws share their modes, but v'(U diag U')v still varies over random signs
     assert float(error.max()) > 1e-4
     assert bool(((value - want).abs() < 4.5 * error + 0.02).all())
+
+
+@pytest.mark.parametrize("name", sorted(PROCESSES))
+def test_through_every_process_to_1e_5_nats_per_dimension(name):
+    """The flow of the process itself, no Gaussian inside: the law at t_m is N(0, α²λ + σ²) in each mode; 2σ is caught."""
+    path, variance = PROCESSES[name], torch.tensor([3.0, 0.7, 0.2], dtype=F64)
+    times = path.time_of_level(noise_levels(0.1, 20.0, 150)).flip(0)
+
+    def law(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        total = path.alpha(t) ** 2 * variance + path.sigma(t) ** 2
+        return -0.5 * (torch.log(2 * math.pi * total) + x * x / total).flatten(1).sum(1)
+
+    def error(factor: float) -> float:
+        def denoise(y: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+            return variance / (variance + (factor * s) ** 2) * y
+
+        x = torch.tensor([[[0.9, -1.0, 0.3]]], dtype=F64) * path.alpha(times[0])
+        value = path_log_density(denoise, x, path, times, lambda x: law(x, times[-1]))[1]
+        return float((value - law(x, times[0])).abs().max()) / 3
+
+    assert error(1.0) < 1e-5
+    assert error(2.0) > 0.05
+
+
+def test_hutchinsons_variance():
+    """vᵀAv over random signs: mean tr A, variance Σ_{i<j} (a_ij + a_ji)²  (Avron & Toledo 2011), 4,000 probes."""
+    generator = torch.Generator().manual_seed(2)
+    matrix = torch.randn(6, 6, dtype=F64, generator=generator)
+    signs = 2.0 * torch.randint(2, (4000, 1, 6), generator=generator).double() - 1.0
+    x = torch.zeros(4000, 1, 6, dtype=F64, requires_grad=True)
+    found = hutchinson(signs)(x, x @ matrix.T)
+    both = torch.triu(matrix + matrix.T, diagonal=1)
+    variance = float((both**2).sum())
+    one = torch.zeros(1, 1, 6, dtype=F64, requires_grad=True)
+    assert float(exact_trace(one, one @ matrix.T)) == pytest.approx(float(matrix.trace()))
+    assert abs(float(found.mean() - matrix.trace())) < 4.5 * math.sqrt(variance / 4000)
+    # the estimate's kurtosis is below 15 (a chaos of order two), which bounds the error of its variance
+    assert float(found.var()) == pytest.approx(variance, rel=4.5 * math.sqrt(14 / 4000))
