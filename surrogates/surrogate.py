@@ -49,7 +49,7 @@ class Surrogate:
     condition
         names of scalar conditions, one number per sample.
     process
-        the noising process whose path the Heun sampler walks: "edm" or "vp".
+        the noising process whose path the samplers walk: "edm", "vp", "sub-vp", "cosine", "flow" or "ve".
     network
         None for the default U-Net, a mapping of its options, a factory called as
         factory(inputs, outputs, features=, boundary=), an nn.Module called as network(inputs, features) (then choose
