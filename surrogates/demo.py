@@ -119,7 +119,7 @@ def run(
             held_out,
             folder,
             draws=draws,
-            fit={"seconds": 90.0, "learning_rate": 3e-3} if fit is None else fit,
+            fit={"seconds": 110.0, "learning_rate": 3e-3} if fit is None else fit,
             sampling={"steps": 18},
             fresh=lambda given, s: ensemble(len(given["diffusivity"]), s, cells=cells, progress=False, **given),
             title="Stochastic heat equation: synthetic fields beside the truth",
