@@ -6,8 +6,8 @@ heat          homogeneous, conditionally near-Gaussian: the demo's stochastic he
 gray_scott    homogeneous, strongly non-Gaussian: Pearson patterns
 era5          not homogeneous, red: hourly 2 m temperature, split by blocks of time (left out without --weather)
 
-Each variant trains the same U-Net (that of the demo) for the same wall time on the same samples and draws as many fields as are held
-out. The variants:
+Each variant trains the same U-Net (that of the demo) for the same wall time on the same samples and draws as many
+fields as are held out. The variants:
 
 wiener        D = μ + W(x − μ) + c_out F, posterior-variance weight, σ log-uniform over the data's range,
               exponential sampler
