@@ -168,12 +168,50 @@ def quicsort(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector:
     return p.state(moved(1.0) + kick, p.phi(0, h) * v + push + p.phi(1, h) * drift - H + K6)
 
 
+def _free_flight(p: _Parts, x: Vector, v: Vector, h: Any, W: Vector, H: Vector) -> tuple[Vector, Vector]:
+    """x' = v, v' = −γ v + σ ξ over h, exact in law: the two noises have their covariance at any γh.
+
+    σ²h φ₁(2z) is the variance of v, ½σ²h² φ₁(z)² the covariance, σ²h³ (4φ₃(2z) − 2φ₃(z)) that of x. The two normals
+    (W, √12 H) are turned so that the first is along what v sees of them, φ₁ W + zψ H, ψ as in `align`.
+    """
+    z = Vector(multiply(g, -h) for g in p.gamma)
+    one, ones = p.phi(1, h), Vector([1.0] * len(z))
+    psi = (Vector(add(value, -2.0) for value in z) * p.phi(3, h) + ones * 0.5) * 6.0
+    across = z * psi * (1.0 / math.sqrt(12.0))
+    size = Vector(np.sqrt(c) for c in one * one + across * across)
+    a, b, H12 = one / size, across / size, H * math.sqrt(12.0)
+    first, second = a * W + b * H12, a * H12 - b * W
+    spread = Vector(np.sqrt(c) for c in p.phi(1, h * 2.0))
+    shared = one * one * 0.5 / spread
+    left = Vector(np.sqrt(c) for c in p.phi(3, h * 2.0) * 4.0 - p.phi(3, h) * 2.0 - shared * shared)
+    return x + (one * v + shared * first + left * second) * h, p.phi(0, h) * v + spread * first
+
+
+def ubu(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector:
+    """UBU (Sanz-Serna & Zygalakis 2021, arXiv:2104.12384, §6): half a step without force, a kick h F, another half.
+
+    The parts without force are exact in law. Their increments and areas are those of the two halves of the step's path:
+    with two further normals A, D of variances h/4 and h/12,
+
+        W₁,₂ = ½(W ± (3H + A)),   H₁,₂ = ½(½(H − A) ± D) .
+    """
+    p, half = _Parts(m, t, y), h * 0.5
+    W, H = p.noise(w.dW), p.noise(w.dZ * (0.5 / math.sqrt(3.0)))
+    D, A = (p.noise(w.normals(k) * w.root) * size for k, size in ((1, math.sqrt(1 / 12)), (2, 0.5)))
+    lean, area = H * 3.0 + A, (H - A) * 0.5
+    x, v = _free_flight(p, p.x, p.v, half, (W + lean) * 0.5, (area + D) * 0.5)
+    v = v + p.force(t + half, x) * h
+    return p.state(*_free_flight(p, x, v, half, (W - lean) * 0.5, (area - D) * 0.5))
+
+
 _KINDS = ("none", "additive")
 METHODS = (
     Method("baoab", baoab, "sde", "Leimkuhler & Matthews 2013, doi:10.1093/amrx/abs010", _KINDS, "ito", 2.0, 1.0, 2.0,
            "Langevin equations; positions of a harmonic oscillator have their exact variance at any step", is_langevin),
     Method("align", align, "sde", "Foster, Lyons & Oberhauser 2021, arXiv:2101.03446", _KINDS, "ito", 2.0, 2.0, 2.0,
            "Langevin equations; strong order 2", is_langevin),
+    Method("ubu", ubu, "sde", "Sanz-Serna & Zygalakis 2021, arXiv:2104.12384", _KINDS, "ito", 2.0, 2.0, 2.0,
+           "Langevin equations; strong order 2, exact without force; one evaluation of it", is_langevin),
     Method("quicsort", quicsort, "sde", "Scott, O'Kane, Jelinčič & Foster 2025, arXiv:2508.16485", _KINDS, "ito",
            3.0, 3.0, 3.0, "Langevin equations; strong order 3", is_langevin),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from sdesim.kernels.sde_device import host_entries, run_on_host
 from sdesim.kernels.sde_llvm import BLOCK
 from sdesim.kernels.sde_trace import trace
 from sdesim.methods import find, rows
+from sdesim.methods.langevin import is_langevin
 
 MEMBERS = np.array([0, 1, 5, 4, 1000, 2**31, 2**32 - 1, 17, 18, 19, 20])
 # on the grid, off it, several within one step, in the last step before an odd and an even one, and the start itself
@@ -68,7 +69,7 @@ MODELS = {
 OF_EACH_TYPE = ("shared additive", "scalar", "diagonal", "commutative", "general")
 LANGEVIN = ("no noise", "Langevin", "frictionless")
 CHOSEN = dict.fromkeys(("euler_maruyama", "milstein", "heun"), tuple(MODELS))
-CHOSEN |= dict.fromkeys(("baoab", "align", "quicsort"), LANGEVIN)
+CHOSEN |= dict.fromkeys((m.name for m in rows(("sde",)) if m.requires is is_langevin), LANGEVIN)
 CHOSEN |= dict.fromkeys(("sra1", "sra2", "sosra", "sriw2", "sosri", "skrock10", "skrock20"), ("shared additive",))
 CASES = [
     (method.name, name)

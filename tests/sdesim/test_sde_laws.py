@@ -17,7 +17,7 @@ from sdesim.integrate import integrate
 from sdesim.kernels.sde_trace import trace
 from sdesim.methods import find, rows
 from sdesim.methods.bound import BoundSDE, Wiener
-from sdesim.methods.langevin import recognise
+from sdesim.methods.langevin import is_langevin, recognise
 from sdesim.methods.sde_implicit import _B0
 from sdesim.methods.sde_levy import levy_areas, terms_for
 from sdesim.methods.vector import Vector
@@ -125,7 +125,7 @@ def check_order(name, method, error):
 
 WEAK_CASES = [(n, m) for n, (model, *_) in LINEAR.items() for m in EVERY
               if m.refusal(model) is None and m.name != "tamed_euler"  # its step is no polynomial
-              and (n != "Langevin" or m.name in ("baoab", "align", "quicsort"))]  # fmt: skip
+              and (n != "Langevin" or m.requires is is_langevin)]  # fmt: skip
 
 
 def moment_error(name, method, n):
@@ -200,6 +200,15 @@ def test_baoab_samples_the_positions_of_an_oscillator_exactly(gamma, h):
     assert recognise(model).force == recognise(bound).force
     _, x, v, xx, xv, vv = stationary(bound, find("baoab", ("sde",)), h)
     assert np.allclose([x, v, xx, xv, vv], [0, 0, 1, 0, 1 - h**2 / 4], atol=1e-9)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1e-3, 0.3, 50.0])
+@pytest.mark.parametrize("h", [0.1, 1.0, 10.0])
+def test_ubu_is_exact_without_force(gamma, h):
+    model = sim.SDE({"x": "v", "v": f"-{gamma}*v"}, {"v": 0.7})
+    start, A, B = [0.3, 0.5], np.array([[0, 0, 1.0], [0, 0, -gamma]]), np.array([[[0, 0, 0], [0.7, 0, 0]]])
+    found = moment_map(model, find("ubu", ("sde",)), h) @ monomials(np.array(start))
+    assert np.allclose(found, exact_moments(A, B, start, h), rtol=1e-12, atol=1e-14)
 
 
 # ---- saves between steps for methods that know the integral of the path

@@ -17,6 +17,7 @@ import sdesim as sim
 from sdesim.integrate import integrate
 from sdesim.methods import find, rows
 from sdesim.methods.bound import BoundSDE, Wiener
+from sdesim.methods.langevin import is_langevin
 from sdesim.methods.sde_rossler import TABLEAUS, AdditiveTableau, DiagonalTableau
 from sdesim.methods.vector import Vector
 from sdesim.streams import normals
@@ -209,7 +210,7 @@ def measure_strong(name, method):
 
 
 STRONG_CASES = [(n, m) for n in STRONG for m in EVERY if m.refusal(STRONG[n]) is None
-                and (n != "Langevin" or m.name in ("baoab", "align", "quicsort"))
+                and (n != "Langevin" or m.requires is is_langevin)
                 and (n == "scalar" or m.name not in ("skrock10", "skrock20"))]  # fmt: skip
 
 
