@@ -19,6 +19,7 @@ tell them apart; a count of probability above 1e-6 has it to 3e-5, one above 1e-
 from __future__ import annotations
 
 import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
