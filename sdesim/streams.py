@@ -8,6 +8,7 @@ Counter-based generation (Philox 4×32-10; Salmon, Moraes, Dror & Shaw, SC'11, d
   fields      counter (member, step, pair, purpose | state ≪ 8): in a row of n cells, cell x < ⌈n/2⌉ takes the first
               normal of pair row·⌈n/2⌉ + x, and cell x + ⌈n/2⌉ the second
   auxiliary   channel = k ≪ 16 | c for the (k+1)-th further normal of Wiener process c in the same step
+  tree        counter (member, step, node, purpose | c ≪ 8): what halves a node of process c, see `kernels.sde_tree`
 
 Both normals of a Box–Muller pair (Box & Muller 1958) belong to one member. `normal_quantile`, the inverse of the
 normal distribution function, stands beside it for points that are not random (Sobol'), where being monotone matters.
@@ -39,6 +40,7 @@ class Purpose(IntEnum):
     SAMPLE = 5
     TRAINING = 6
     SIGN = 7
+    TREE = 8
 
 
 _LOW = 0xFFFFFFFF
