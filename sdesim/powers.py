@@ -15,10 +15,10 @@ from sdesim.arithmetic import (
     SIGN,
     Machine,
     Value,
+    estrin,
     exp,
     log_parts,
     normalised,
-    paired,
 )
 
 
@@ -56,7 +56,7 @@ def _log_pair(m: Machine, x: Value) -> tuple[Value, Value]:
     s_head, d_head = _head(m, s), _head(m, d)
     s_rest = ((f - s_head * d_head) - s_head * (f - (d_head - m.f64(2.0)))) * inverse
     z, z_head = s * s, s_head * s_head
-    r = z * z * paired(m, z, _SERIES) + s_rest * (s_head + s)
+    r = z * z * estrin(m, z, _SERIES) + s_rest * (s_head + s)
     t_head = _head(m, three + z_head + r)
     t_rest = r - ((t_head - three) - z_head)
     u, v = s_head * t_head, s_rest * t_head + t_rest * s

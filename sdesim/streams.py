@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sdesim.arithmetic import COS, NUMPY, SIN, Machine, Value, horner, log_normal_range
+from sdesim.arithmetic import NUMPY, Machine, Value, estrin, horner, log_normal_range, log_parts
 
 
 class Purpose(IntEnum):
@@ -49,6 +49,23 @@ _WEYL = 0x9E3779B9, 0xBB67AE85
 _ONE = 0x3FF0000000000000
 
 
+def words(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, Value]:
+    """Two random 64-bit words at a counter of four and a key of two 32-bit words, each held in a uint64.
+
+    The high halves of c0 … c3 are left as they come: a product takes the low half only, and the last round, whose
+    result is c0·2³² + c1 and c2·2³² + c3, shifts them out.
+    """
+    low, shift = m.u64(_LOW), m.u64(32)
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(9):
+        p0, p1 = m.u64(_MULTIPLIERS[0]) * (c0 & low), m.u64(_MULTIPLIERS[1]) * (c2 & low)
+        c0, c1, c2, c3 = (p1 >> shift) ^ c1 ^ k0, p1, (p0 >> shift) ^ c3 ^ k1, p0
+        k0, k1 = k0 + m.u64(_WEYL[0]), k1 + m.u64(_WEYL[1])
+    p0, p1 = m.u64(_MULTIPLIERS[0]) * (c0 & low), m.u64(_MULTIPLIERS[1]) * (c2 & low)
+    return p1 ^ (c1 << shift) ^ (k0 << shift), p0 ^ (c3 << shift) ^ (k1 << shift)
+
+
 def philox(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, ...]:
     """Philox 4×32-10: four 32-bit words from a counter of four and a key of two, each held in a uint64.
 
@@ -56,35 +73,43 @@ def philox(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[
     >>> [hex(int(w)) for w in philox(NUMPY, [zero] * 4, [zero] * 2)]
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
+    first, second = words(m, counter, key)
     low, shift = m.u64(_LOW), m.u64(32)
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
-        p0, p1 = m.u64(_MULTIPLIERS[0]) * c0, m.u64(_MULTIPLIERS[1]) * c2
-        c0, c1, c2, c3 = ((p1 >> shift) ^ c1 ^ k0) & low, p1 & low, ((p0 >> shift) ^ c3 ^ k1) & low, p0 & low
-        k0, k1 = (k0 + m.u64(_WEYL[0])) & low, (k1 + m.u64(_WEYL[1])) & low
-    return c0, c1, c2, c3
+    return first >> shift, first & low, second >> shift, second & low
 
 
-def words(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, Value]:
-    """Two random 64-bit words at a counter."""
-    c0, c1, c2, c3 = philox(m, counter, key)
-    return (c0 << m.u64(32)) | c1, (c2 << m.u64(32)) | c3
+# minimax fits (Chebyshev, 40 digits), highest power first: −2 ln((1 + s)/(1 − s))/s in s² for |s| ≤ 3 − √8 to 2⁻⁵³;
+# sin(πv/2)/v to 2⁻⁵⁸ and cos(πv/2) to 2⁻⁵⁴ in v² for |v| ≤ ½
+_RADIUS = (
+    -0.33675319941360976, -0.3624386886243043, -0.4444686909503581, -0.5714283204221534, -0.8000000012348323,
+    -1.3333333333310584, -4.0,
+)  # fmt: skip
+_SIN = (
+    5.633933781537854e-08, -3.59864335298231e-06, 0.0001604411507421909, -0.004681754132340976, 0.07969262624604301,
+    -0.6459640975062443, 1.5707963267948966,
+)  # fmt: skip
+_COS = (
+    4.6552961874867623e-07, -2.520013526428479e-05, 0.000919259950041661, -0.02086348073494657, 0.25366950789986475,
+    -1.2337005501361513, 1.0,
+)  # fmt: skip
 
 
 def box_muller(m: Machine, a: Value, b: Value) -> tuple[Value, Value]:
     """Two independent normals from two 64-bit words: radius √(−2 ln u), angle from b.
 
-    u = 2 − [1, 2) lies on a grid of 2⁻⁵² in (0, 1], so |z| ≤ 8.49. The angle is v·π/2 with v in [−½, ½); two further
-    bits of b pick the quadrant by swapping the pair and flipping the sign of the cosine.
+    u = 2 − [1, 2) lies on a grid of 2⁻⁵² in (0, 1], so |z| ≤ 8.49. With u = 2ᵏ(1 + f) and s = f/(2 + f) the logarithm
+    is k ln 2 + ln((1 + s)/(1 − s)). The angle is v·π/2 with v in [−½, ½); two further bits of b pick the quadrant by
+    swapping the pair and flipping the sign of the cosine. Errors: 2⁻⁵⁰ relative.
     """
     one = m.u64(_ONE)
     u = m.f64(2.0) - m.real((a >> m.u64(12)) | one)
-    radius = m.sqrt(m.f64(-2.0) * log_normal_range(m, u))
-    x = (m.real((b & m.u64(0x000FFFFFFFFFFFFF)) | one) - m.f64(1.5)) * m.f64(math.pi / 2)
-    z = x * x
-    s = (x + x * z * horner(m, z, SIN)) * radius
-    c = horner(m, z, (*COS, -0.5, 1.0)) * radius
+    k, f = log_parts(m, u)
+    s = f / (m.f64(2.0) + f)
+    radius = m.sqrt(s * estrin(m, s * s, _RADIUS) - k * m.f64(2.0 * math.log(2.0)))
+    v = m.real((b & m.u64(0x000FFFFFFFFFFFFF)) | one) - m.f64(1.5)
+    z = v * v
+    s = v * radius * estrin(m, z, _SIN)
+    c = radius * estrin(m, z, _COS)
     c = m.real(m.bits(c) ^ (b & m.u64(0x8000000000000000)))
     swap = (b & m.u64(0x4000000000000000)) != m.u64(0)
     return m.select(swap, s, c), m.select(swap, c, s)

@@ -16,7 +16,7 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from sdesim.kernels.machines import I64
+from sdesim.kernels.machines import I32, I64
 
 _LOCK = threading.Lock()  # LLVM's pass managers share the global context
 
@@ -37,8 +37,12 @@ def integer(value: int) -> ir.Constant:
 
 
 @contextmanager
-def loop(builder: ir.IRBuilder, stop: Any, start: Any = None, name: str = "i") -> Iterator[Any]:
+def loop(
+    builder: ir.IRBuilder, stop: Any, start: Any = None, name: str = "i", interleave: int = 0
+) -> Iterator[Any]:
     """Emit `for i in range(start, stop)`; the body is what is built inside the `with`, which yields i.
+
+    `interleave` vectors are worked on at once where a body is one long chain of operations that wait for each other.
 
     >>> f = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), [I64]), "f")
     >>> b = ir.IRBuilder(f.append_basic_block())
@@ -56,7 +60,12 @@ def loop(builder: ir.IRBuilder, stop: Any, start: Any = None, name: str = "i") -
     builder.position_at_end(body)
     yield counter
     counter.add_incoming(builder.add(counter, integer(1)), builder.block)
-    builder.branch(head)
+    back = builder.branch(head)
+    if interleave:
+        hint = [ir.MetaDataString(builder.module, "llvm.loop.interleave.count"), ir.Constant(I32, interleave)]
+        node = builder.module.add_metadata([builder.module.add_metadata(hint)])
+        node.operands = (node, node.operands[-1])  # a loop's metadata begins with itself
+        back.set_metadata("llvm.loop", node)
     builder.position_at_end(after)
 
 
@@ -75,9 +84,11 @@ class Compiled:
         _initialise()
         with _LOCK:
             self.source = str(module)
+            # vectors as wide as there are: LLVM holds some processors with 512 bits to 256
+            features = f"{llvm.get_host_cpu_features().flatten()},-prefer-256-bit"
             # the engine takes ownership of its target machine, so each has its own
             machine = llvm.Target.from_default_triple().create_target_machine(
-                cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3, jit=True
+                cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True
             )
             parsed = llvm.parse_assembly(self.source)
             parsed.verify()

@@ -40,7 +40,7 @@ def _fill(module: ir.Module, name: str, pair: Callable[..., Any]) -> Any:
     first, second, members, n, *words = fn.args
     m = LLVMMachine(b)
     c1, c2, c3, k0, k1 = (m.wrap(w) for w in words)
-    with loop(b, n) as i:
+    with loop(b, n, interleave=2) as i:
         counter = [m.wrap(b.load(b.gep(members, [i]))), c1, c2, c3]
         z = pair(m, counter, (k0, k1))
         b.store(z[0].value, b.gep(first, [i]))
