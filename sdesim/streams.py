@@ -63,7 +63,7 @@ def words(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[V
         c0, c1, c2, c3 = (p1 >> shift) ^ c1 ^ k0, p1, (p0 >> shift) ^ c3 ^ k1, p0
         k0, k1 = k0 + m.u64(_WEYL[0]), k1 + m.u64(_WEYL[1])
     p0, p1 = m.u64(_MULTIPLIERS[0]) * (c0 & low), m.u64(_MULTIPLIERS[1]) * (c2 & low)
-    return p1 ^ (c1 << shift) ^ (k0 << shift), p0 ^ (c3 << shift) ^ (k1 << shift)
+    return p1 ^ ((c1 ^ k0) << shift), p0 ^ ((c3 ^ k1) << shift)
 
 
 def philox(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, ...]:
@@ -75,7 +75,7 @@ def philox(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[
     """
     first, second = words(m, counter, key)
     low, shift = m.u64(_LOW), m.u64(32)
-    return first >> shift, first & low, second >> shift, second & low
+    return (first >> shift) & low, first & low, (second >> shift) & low, second & low
 
 
 # minimax fits (Chebyshev, 40 digits), highest power first: −2 ln((1 + s)/(1 − s))/s in s² for |s| ≤ 3 − √8 to 2⁻⁵³;
