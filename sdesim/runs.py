@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.boundaries import Absorbing
+from sdesim.certificates import certificates, settle
 from sdesim.choice import Choice, choose
 from sdesim.ensemble import distributions, draw, member_numbers
 from sdesim.initial import is_list, over_members, pde_initial, sde_initial
@@ -18,6 +19,14 @@ from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
 
 DEVICES = ("cpu", "cuda", "reference")
+
+
+class Group(NamedTuple):
+    """States (time, state, member, *space), status (member,), and what is known of each member by name (member,)."""
+
+    states: NDArray[np.float64]
+    status: NDArray[np.int8]
+    marks: dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -54,11 +63,20 @@ class Run:
         """Cell centres by axis, in array order; empty for an SDE."""
         return {} if isinstance(self.model, SDE) else self.model.grid.coordinates
 
-    def group(self, positions: slice, threads: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
-        """States (time, state, member, *space) and status of the members at these positions.
+    def group(self, positions: slice, threads: int) -> Group:
+        """The members at these positions, integrated; one that is not finite holds its last good state from there on.
 
         With bounds that are not sampled exactly the last state is the time of exit, below all times if there is none.
         """
+        states, status = self._integrated(positions, threads)
+        marks = {"last_good_time": settle(states, status, self.clock)}
+        if isinstance(self.model, PDE):
+            own = {n: v[positions] if np.ndim(v) else v for n, v in self.parameters.items()}
+            marks |= certificates(self.model, states, self.clock, own)
+        return Group(states, status, marks)
+
+    def _integrated(self, positions: slice, threads: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+        """States (time, state, member, *space) and status, as the engine of the method leaves them."""
         from sdesim import integrate, integrate_exact, integrate_field
 
         numbers = self.numbers[positions]
@@ -98,14 +116,14 @@ class Run:
         )
 
     def _own_steps(self, positions: slice, threads: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
-        """As `group`, where each member has a step of its own: members of equal steps go together."""
+        """As `_integrated`, where each member has a step of its own: members of equal steps go together."""
         whole = self.part(positions)
         steps = whole.choice.steps if whole.choice.steps is not None else np.empty(0)
         states, status = np.empty(0), np.empty(len(whole.numbers), np.int8)
         for step in np.unique(steps):
             where = np.flatnonzero(steps == step)
             alike = replace(whole.part(where), choice=replace(self.choice, dt=float(step), steps=None))
-            own, status[where] = alike.group(slice(None), threads)
+            own, status[where] = alike._integrated(slice(None), threads)
             if not states.size:
                 states = np.empty((*own.shape[:2], len(steps), *own.shape[3:]))
             states[:, :, where] = own

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim import provenance
+from sdesim.certificates import describe
 from sdesim.datasets import PROVENANCE, to_dataset
 from sdesim.ensemble import available_threads
 from sdesim.methods.bounded import ALIVE
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
-from sdesim.runs import Run, prepare
+from sdesim.runs import Group, Run, prepare
 from sdesim.spectral import kind_of
 from sdesim.statistics import EnsembleStatistics
 from sdesim.workers import check_client, results
@@ -71,7 +72,8 @@ def simulate(
     progress : a bar on standard error.
 
     Raises ValueError, TypeError or KeyError before any work for what cannot be done, with the cure. A member that
-    blows up is marked in `status`; its neighbours are untouched.
+    blows up is marked in `status` and holds its last good state from `last_good_time` on; its neighbours are untouched.
+    Each member of a field carries certificates (`sdesim.certificates`).
 
     >>> import sdesim as sim
     >>> ou = sim.SDE({"x": "-x"}, {"x": "0.5"})
@@ -114,8 +116,8 @@ def _chunk(chunks: Mapping[str, int] | None) -> int | None:
     return int(size)
 
 
-def _groups(run: Run, place: Place) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int8]]]:
-    """Results for groups of members, each small enough to hold and large enough for every thread."""
+def _groups(run: Run, place: Place, about: _Members) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.int8]]]:
+    """States to be saved and status of groups of members: small enough to hold, large enough for every thread."""
     threads, count = available_threads(), len(run.numbers)
     per_member = 8 * len(run.clock) * int(np.prod(run.initial.shape[2:])) * len(run.names)
     size = max(threads, min(_GROUP_BYTES // per_member, -(-count // 8) if place.progress or place.client else count))
@@ -124,8 +126,9 @@ def _groups(run: Run, place: Place) -> Iterator[tuple[slice, NDArray[np.float64]
     size = place.chunk or size
     parts = [slice(begin, min(begin + size, count)) for begin in range(0, count, size)]
     with _bar(run, place.progress) as update:
-        for positions, (states, status) in zip(parts, results(run, parts, threads, place.client), strict=True):
-            yield positions, states[run.skip :], status
+        for positions, group in zip(parts, results(run, parts, threads, place.client), strict=True):
+            about.note(positions, Group(*group))
+            yield positions, group[0][run.skip :], group[1]
             update(positions.stop - positions.start)
 
 
@@ -145,30 +148,41 @@ def _states(run: Run, place: Place) -> xr.Dataset:
     count, times = len(run.numbers), run.clock[run.skip :]
     shape = (count, len(times), *(len(v) for v in run.space.values()))
     data = {name: np.empty(shape, run.dtype) for name in run.names}
-    status, exits = np.empty(count, np.int8), np.full(count, np.nan)
-    for positions, states, flags in _groups(run, place):
-        _note_exits(run, exits[positions], states)
+    about = _Members(run)
+    for positions, states, _ in _groups(run, place, about):
         for i, name in enumerate(run.names):
             with np.errstate(over="ignore"):  # beyond float32: infinite there, and the status says what float64 found
                 data[name][positions] = np.swapaxes(states[:, i], 0, 1)
-        status[positions] = flags
     return to_dataset(
-        data, members=run.numbers, times=times, space=run.space, parameters=run.parameters, status=status,
-        variables=_exit_time(run, exits), units=dict(run.model.units), attributes=_attributes(run),
+        data, members=run.numbers, times=times, space=run.space, parameters=run.parameters, status=about.status,
+        variables=about.variables(), units=dict(run.model.units), attributes=_attributes(run),
     )  # fmt: skip
 
 
-def _note_exits(run: Run, exits: NDArray[np.float64], states: NDArray[np.float64]) -> None:
-    """Put the times of exit of a group in place; NaN stays for a member that never left."""
-    if run.absorbs:
-        times = states[-1, len(run.names)]
-        exits[:] = np.where(times > ALIVE / 2, times, np.nan)
+class _Members:
+    """What there is of each member besides its states: status, certificates, the time of exit."""
 
+    def __init__(self, run: Run) -> None:
+        self.run, self.status = run, np.empty(len(run.numbers), np.int8)
+        self.marks: dict[str, NDArray[np.float64]] = {}
 
-def _exit_time(run: Run, exits: NDArray[np.float64]) -> dict[str, Any]:
-    about = {"long_name": "time at which the member left its bounds, NaN if it did not",
-             "units": run.model.units.get("time", "s")}  # fmt: skip
-    return {"exit_time": (("member",), exits, about)} if run.absorbs else {}
+    def note(self, positions: slice, group: Group) -> None:
+        """Put a group's in place."""
+        self.status[positions] = group.status
+        marks = dict(group.marks)
+        if self.run.absorbs:
+            times = group.states[-1, len(self.run.names)]
+            marks["exit_time"] = np.where(times > ALIVE / 2, times, np.nan)
+        for name, values in marks.items():
+            self.marks.setdefault(name, np.full(len(self.status), np.nan))[positions] = values
+
+    def variables(self) -> dict[str, Any]:
+        """They as variables on `member`."""
+        units = self.run.model.units
+        left = {"long_name": "time at which the member left its bounds, NaN if it did not",
+                "units": units.get("time", "s")}  # fmt: skip
+        return {name: (("member",), values, left if name == "exit_time" else describe(name, units))
+                for name, values in self.marks.items()}  # fmt: skip
 
 
 def _statistics(run: Run, place: Place) -> xr.Dataset:
@@ -177,18 +191,16 @@ def _statistics(run: Run, place: Place) -> xr.Dataset:
 
     times = run.clock[run.skip :]
     statistics = EnsembleStatistics(run.names, len(times))
-    status, exits = np.empty(len(run.numbers), np.int8), np.full(len(run.numbers), np.nan)
-    for positions, states, flags in _groups(run, place):
+    about = _Members(run)
+    for _, states, flags in _groups(run, place, about):
         statistics.add(states[:, : len(run.names), flags == 0])
-        _note_exits(run, exits[positions], states)
-        status[positions] = flags
-    ds = to_dataset({}, members=run.numbers, times=times, space=run.space, parameters=run.parameters, status=status,
-                    units=dict(run.model.units), variables=_exit_time(run, exits),
+    ds = to_dataset({}, members=run.numbers, times=times, space=run.space, parameters=run.parameters,
+                    status=about.status, units=dict(run.model.units), variables=about.variables(),
                     attributes=_attributes(run) | {"title": f"statistics of {', '.join(run.names)}"})  # fmt: skip
     for name, (dims, values, attrs) in statistics.variables(tuple(run.space), run.model.units).items():
         kept = values if "bin" in dims or values.dtype.kind == "i" else values.astype(run.dtype)
         ds[name] = xr.Variable(dims, kept, attrs)
-    ds.attrs["members_finite"] = int((status == 0).sum())
+    ds.attrs["members_finite"] = int((about.status == 0).sum())
     return ds
 
 

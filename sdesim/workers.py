@@ -10,9 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
-
-Result = tuple[NDArray[Any], NDArray[Any]]
+Result = tuple[Any, ...]
 
 
 class Divisible(Protocol):

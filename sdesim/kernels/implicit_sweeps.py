@@ -61,7 +61,9 @@ def entries(axes: int) -> tuple[Any, Any]:
     """(smooth, product) as callables on numbers and addresses."""
     kinds = [ctypes.c_int64, ctypes.c_double, *[ctypes.c_int64] * axes, *[ctypes.c_void_p] * (4 + axes)]
     code = compiled(axes)
-    return code.function("smooth", *kinds), code.function("product", *kinds)
+    smooth, product = code.function("smooth", *kinds), code.function("product", *kinds)
+    smooth.code = product.code = code  # threads that ask at once each compile, and the cache keeps only one
+    return smooth, product
 
 
 class Padded:
