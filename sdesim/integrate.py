@@ -9,11 +9,11 @@ serve its partial steps as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 
 _ON_GRID = 1e-9  # save times closer to a step than this fraction of it count as on it
 _MAX_PER_STEP = 2**16  # saves within one step that have numbers of their own
+_FOLDED = 16  # blocks that `fold` hands over together, at most
+
+
+class _Folding(Protocol):
+    def add(self, states: NDArray[np.float64]) -> object: ...
+
+
+Folded = TypeVar("Folded", bound=_Folding)
 
 
 @dataclass(frozen=True)
@@ -157,7 +165,8 @@ class _Blocks:
         self.uniform = np.array([*uniform, 0.0])
         self.key = [int(k) for k in seed_key(seed)]
 
-    def run(self, start: int, t0: float, h: float, plan: SavePlan, out: NDArray[np.float64]) -> None:
+    def run(self, start: int, t0: float, h: float, plan: SavePlan, out: NDArray[np.float64], first: int = 0) -> None:
+        """The block from position `start` on, into `out` (save, state, member), whose members begin at `first`."""
         stop = min(start + self.block, len(self.members))
         n, d = stop - start, self.kernel.trace.dimension
         state, scratch = np.zeros((d, self.block)), np.zeros((self.kernel.scratch_rows, self.block))
@@ -165,10 +174,10 @@ class _Blocks:
         state[:, :n] = self.initial[:, start:stop]
         for row, values in zip(varying, self.varying, strict=False):
             row[:n] = values[start:stop]
-        arrays = (state, scratch, varying, self.uniform)
+        arrays, target = (state, scratch, varying, self.uniform), out.ctypes.data + 8 * (start - first)
         self.kernel.run(
-            self.members[start:].ctypes.data, n, *(a.ctypes.data for a in arrays), out.ctypes.data + 8 * start,
-            len(self.members), len(plan.due), plan.due.ctypes.data, 0, plan.bridge.ctypes.data, t0, h,
+            self.members[start:].ctypes.data, n, *(a.ctypes.data for a in arrays), target,
+            out.shape[-1], len(plan.due), plan.due.ctypes.data, 0, plan.bridge.ctypes.data, t0, h,
             float(np.sqrt(h)), *self.key,
         )  # fmt: skip
 
@@ -217,3 +226,39 @@ def integrate(
                     progress(min(blocks.block, len(members) - start))
     finite = np.isfinite(states).all(axis=(0, 1))
     return SDEResult(states, np.where(finite, 0, 1).astype(np.int8))
+
+
+def fold(
+    model: SDE,
+    method: Method,
+    initial: NDArray[np.float64],
+    parameters: Mapping[str, Any],
+    times: NDArray[np.float64],
+    dt: float,
+    *,
+    seed: int,
+    members: NDArray[np.int64],
+    threads: int,
+    begin: Callable[[], Folded],
+) -> Iterator[Folded]:
+    """As `integrate` with kernels, keeping no states: what `begin()` gives takes them by its method `add`.
+
+    A block's states (time, state, member) are added in the thread that made them, while they are in its cache. Each
+    result has taken some consecutive blocks; they come in order, and their cut depends on the members alone.
+    """
+    plan, t0 = save_plan(times, dt), float(times[0])
+    varying = frozenset(n for n, v in parameters.items() if np.ndim(v))
+    blocks = _Blocks(trace(model, method, varying), initial, parameters, seed, members)
+    starts = range(0, len(members), blocks.block)
+    size = min(_FOLDED, -(-len(starts) // _FOLDED))
+
+    def work(own: range) -> Folded:
+        kept = begin()
+        for start in own:
+            states = np.empty((len(times), len(initial), min(blocks.block, len(members) - start)))
+            blocks.run(start, t0, dt, plan, states, start)
+            kept.add(states)
+        return kept
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        yield from pool.map(work, [starts[k : k + size] for k in range(0, len(starts), size)])

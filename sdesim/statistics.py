@@ -4,21 +4,24 @@ Means and sums of products of deviations are merged by Chan, Golub & LeVeque (Am
 difference of two means, C₂ = C₂ᵃ + C₂ᵇ + δ_i δ_j nₐn_b/(nₐ + n_b).
 
 A histogram's bins are [j 2ᵏ, (j + 1) 2ᵏ) with the smallest k for which the values seen lie in a given number of bins.
-When a value falls outside, neighbours are merged in pairs: the result depends on the values alone, not on their order.
+When a value falls outside, neighbours are merged in pairs: the result depends on the values alone, not on their order,
+and nobody has to name the bins beforehand.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sdesim.kernels.moments import MOMENTS, PARTS, reductions
+
 BINS = 64
 _RESOLUTION = -40  # bins are not finer than 2⁻⁴⁰ of the largest value
 _FINEST, _COARSEST = -960, 1000  # of k, so that edges stay normal numbers
+_CELLS = 2**16  # numbers of a row that are counted at a time
 
 
 class Running:
@@ -44,26 +47,32 @@ class Running:
 
     def add(self, values: NDArray[np.float64], axis: int) -> None:
         """Add a block whose members lie along `axis`; an empty block changes nothing."""
-        n = values.shape[axis]
-        if n == 0:
+        block = Running(self.pairs)
+        block.count = values.shape[axis]
+        if block.count == 0:
             return
         with np.errstate(over="ignore", invalid="ignore"):  # finite members near overflow have an infinite variance
-            mean = values.mean(axis)
-            off = values - np.expand_dims(mean, axis)
-            squares = (off**2).sum(axis)
-            products = [(off[i] * off[j]).sum(axis - 1) for i, j in self.pairs]
-        low, high = values.min(axis), values.max(axis)
-        if self.count == 0:
-            self.count, self.mean, self.squares, self.products = n, mean, squares, products
-            self.low, self.high = low, high
+            block.mean = values.mean(axis)
+            off = values - np.expand_dims(block.mean, axis)
+            block.squares = (off**2).sum(axis)
+            block.products = [(off[i] * off[j]).sum(axis - 1) for i, j in self.pairs]
+        block.low, block.high = values.min(axis), values.max(axis)
+        self.merge(block)
+
+    def merge(self, other: Running) -> None:
+        """Take in what another one has seen."""
+        if other.count == 0 or self.count == 0:
+            if other.count:
+                self.__dict__.update(other.__dict__)
             return
-        total, delta = self.count + n, mean - self.mean
-        weight = self.count * n / total
-        self.squares = self.squares + squares + delta**2 * weight
-        self.products = [old + new + delta[i] * delta[j] * weight
-                         for old, new, (i, j) in zip(self.products, products, self.pairs, strict=True)]  # fmt: skip
-        self.mean = self.mean + delta * (n / total)
-        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+        total, delta = self.count + other.count, other.mean - self.mean
+        weight = self.count * other.count / total
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.squares = self.squares + other.squares + delta**2 * weight
+            both = zip(self.products, other.products, self.pairs, strict=True)
+            self.products = [old + new + delta[i] * delta[j] * weight for old, new, (i, j) in both]
+            self.mean = self.mean + delta * (other.count / total)
+        self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
         self.count = total
 
     def results(self) -> dict[str, NDArray[np.float64]]:
@@ -84,85 +93,163 @@ class Running:
         return total / (self.count - 1) if self.count > 1 else np.full_like(total, np.nan)
 
 
-class Histogram:
-    """Counts in at most `bins` bins of width 2ᵏ that grow with the values.
+class Histograms:
+    """Counts of `rows` quantities, each in at most `bins` bins of width 2ᵏ that grow with its values.
 
-    >>> h = Histogram(4)
-    >>> h.add(np.array([0.1, 0.9, 1.2]))
-    >>> h.add(np.array([-0.3, 3.9]))
-    >>> h.left, h.width, h.counts
-    (-2.0, 2.0, array([1, 3, 1, 0]))
+    >>> h = Histograms(1, 4)
+    >>> h.add(np.array([[0.1, 0.9, 1.2]]))
+    >>> h.add(np.array([[-0.3, 3.9]]))
+    >>> h.edges[0], h.counts
+    (array([-2., 0., 2., 4., 6.]), array([[1, 3, 1, 0]]))
     """
 
-    def __init__(self, bins: int = BINS) -> None:
+    def __init__(self, rows: int, bins: int = BINS) -> None:
         self.bins = bins
-        self.low, self.high, self.largest = math.inf, -math.inf, 0.0
-        self.k = _FINEST
-        self.first = 0  # the number j of the first bin
-        self.counts = np.zeros(bins, np.int64)
+        self.low, self.high = np.full(rows, np.inf), np.full(rows, -np.inf)
+        self.k = np.full(rows, _FINEST)
+        self.first = np.zeros(rows)  # the number j of the first bin, exact for all that occur
+        self.counts = np.zeros((rows, bins), np.int64)
+        self.left, self.right = self.low.copy(), self.high.copy()  # what lies within needs no other bins
 
     @property
-    def width(self) -> float:
-        """Width of a bin."""
-        return 2.0**self.k
+    def width(self) -> NDArray[np.float64]:
+        """Width of the bins of each row."""
+        return np.asarray(np.ldexp(1.0, self.k))
 
     @property
-    def left(self) -> float:
-        """Left edge of the first bin."""
-        return self.first * self.width
+    def edges(self) -> NDArray[np.float64]:
+        """Edges of the bins (row, bin + 1)."""
+        return (self.first[:, None] + np.arange(self.bins + 1)) * self.width[:, None]
 
     def add(self, values: NDArray[np.float64]) -> None:
-        """Count finite values of any shape."""
-        if values.size == 0:
-            return
-        empty = not self.counts.any()
-        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
-        self.largest = max(abs(self.low), abs(self.high))
-        k, old = self._exponent(), self.counts
-        first = math.floor(self.low / 2.0**k)
-        counts = np.zeros(self.bins, np.int64)
-        if not empty:
-            occupied = np.flatnonzero(old)
-            into = ((self.first + occupied) >> min(k - self.k, 62)) - first
-            np.add.at(counts, into, old[occupied])
-        index = np.floor(values.ravel() * 2.0**-k).astype(np.int64) - first
-        self.k, self.first = k, first
-        self.counts = counts + np.bincount(index, minlength=self.bins)
+        """Count finite values (row, any number)."""
+        if values.shape[1]:
+            self.cover(values.min(axis=1), values.max(axis=1))
+            self.count(np.ascontiguousarray(values, np.float64), values.shape[1])
 
-    def _exponent(self) -> int:
-        """The smallest k for which all values lie in `bins` bins, and bins are not finer than their resolution."""
-        finest = math.frexp(self.largest)[1] + _RESOLUTION if self.largest > 0.0 else _FINEST
-        spread = self.high - self.low
-        guess = math.frexp(spread / self.bins)[1] - 2 if spread > 0.0 else _FINEST
-        k = max(_FINEST, finest, guess)
-        while math.floor(self.high / 2.0**k) - math.floor(self.low / 2.0**k) >= self.bins:
-            k += 1
-        return min(k, _COARSEST)
+    def count(self, values: NDArray[np.float64], n: int) -> None:
+        """Count the first n values of rows (row, …) that lie within the bins."""
+        index, part = np.empty(min(n, _CELLS), np.int64), np.empty(PARTS * self.bins, np.int64)
+        scale, stride = np.ldexp(1.0, -self.k), values.shape[-1]
+        for begin in range(0, n, _CELLS):
+            reductions().count(
+                values.ctypes.data + 8 * begin, len(self.k), stride, min(_CELLS, n - begin), scale.ctypes.data,
+                self.first.ctypes.data, self.counts.ctypes.data, self.bins, index.ctypes.data, part.ctypes.data,
+            )  # fmt: skip
+
+    def cover(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
+        """Make room for values from `low` to `high` in each row."""
+        if not ((low < self.left) | (high >= self.right)).any():
+            return
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+        k, first = self._bins()
+        self.counts = self._moved(self, k, first)
+        self.k, self.first = k, first
+        seen, scale = self.low <= self.high, self.width
+        with np.errstate(over="ignore"):  # beyond the largest number there is nothing
+            top = np.ldexp(1.0, np.frexp(np.where(seen, np.maximum(-self.low, self.high), 0.0))[1])
+            self.left = np.where(seen, np.maximum(first * scale, np.nextafter(-top, 0.0)), np.inf)
+            self.right = np.where(seen, np.minimum((first + self.bins) * scale, top), -np.inf)
+
+    def merge(self, other: Histograms) -> None:
+        """Take in what another one has counted."""
+        seen = other.low <= other.high
+        self.cover(np.where(seen, other.low, self.low), np.where(seen, other.high, self.high))
+        self.counts += self._moved(other, self.k, self.first)
+
+    def _moved(self, source: Histograms, k: NDArray[Any], first: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The counts of `source` in bins of width 2ᵏ from `first` on, which are no finer and cover its own."""
+        into = (source.first[:, None].astype(np.int64) + np.arange(self.bins)) >> np.minimum(k - source.k, 62)[:, None]
+        row, column = np.nonzero(source.counts)
+        counts = np.zeros_like(source.counts)
+        np.add.at(counts, (row, into[row, column] - first[row].astype(np.int64)), source.counts[row, column])
+        return counts
+
+    def _bins(self) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """(k, first): the smallest k for which the values lie in `bins` bins, not finer than their resolution."""
+        largest, seen = np.maximum(-self.low, self.high), self.low <= self.high
+        low, spread = np.where(seen, self.low, 0.0), np.where(seen, self.high - self.low, 0.0)
+        finest = np.where(seen & (largest > 0.0), np.frexp(np.where(seen, largest, 0.0))[1] + _RESOLUTION, _FINEST)
+        guess = np.where(spread > 0.0, np.frexp(spread / self.bins)[1] - 2, _FINEST)
+        k = np.maximum(np.maximum(_FINEST, finest), guess)
+        high = np.where(seen, self.high, 0.0)
+        while (wide := np.floor(np.ldexp(high, -k)) - np.floor(np.ldexp(low, -k)) >= self.bins).any():
+            k = k + wide
+        k = np.minimum(k, _COARSEST)
+        return k, np.floor(np.ldexp(low, -k))
 
 
 class EnsembleStatistics:
     """All that `save="statistics"` keeps of an ensemble: by state and time, and by cell for fields.
 
-    Histograms are by state and time, over members and cells.
+    Histograms are by state and time, over members and cells. With `alive` the arrays that are added have one more
+    state, the time of exit, at most `alive` for a member that is still inside; those outside are counted.
     """
 
-    def __init__(self, states: Sequence[str], times: int) -> None:
-        self.names = list(states)
-        n = len(self.names)
-        self.running = Running([(i, j) for i in range(n) for j in range(i + 1, n)])
-        self.histograms = [[Histogram() for _ in range(times)] for _ in self.names]
+    def __init__(self, states: Sequence[str], times: int, alive: float | None = None) -> None:
+        self.names, self.times, self.alive = list(states), times, alive
+        d = len(self.names)
+        self.running = Running([(i, j) for i in range(d) for j in range(i + 1, d)])
+        self.histograms = Histograms(times * d)  # time by time
+        self.exits = np.zeros(times, np.int64)
+        self._sums: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
-    def add(self, states: NDArray[np.float64]) -> None:
-        """Add members: an array (time, state, member, *space) of finite numbers."""
-        self.running.add(np.swapaxes(states, 0, 1), axis=2)
-        for i, by_time in enumerate(self.histograms):
-            for t, histogram in enumerate(by_time):
-                histogram.add(states[t, i])
+    @property
+    def count(self) -> int:
+        """Members added."""
+        return self.running.count
+
+    def add(self, states: NDArray[np.float64]) -> int:
+        """Add members, an array (time, state, member, *space); how many were left out because they are not finite."""
+        own = np.ascontiguousarray(states[:, : len(self.names)], np.float64)
+        fused = own.ndim == 3 and own.size > 0 and (self._sums is not None or self.count == 0)
+        if fused:
+            found, flags = np.empty((*own.shape[:2], MOMENTS)), np.zeros(2, np.int64)
+            reductions().moments(
+                own.ctypes.data, self.times * own.shape[1], own.shape[2], own.shape[2], found.ctypes.data,
+                self.histograms.left.ctypes.data, self.histograms.right.ctypes.data, flags.ctypes.data,
+            )  # fmt: skip
+        if not fused or flags[0]:
+            fine = np.isfinite(own).all(axis=(0, 1, *range(3, own.ndim)))
+            if not fine.all():
+                return int(fine.size - fine.sum()) + self.add(states[:, :, fine])
+            self._sums = None
+            self.running.add(np.swapaxes(own, 0, 1), axis=2)
+            self.histograms.add(own.reshape(len(self.histograms.k), -1))
+        else:
+            self._take(own, found, bool(flags[1]))
+        if self.alive is not None:
+            self.exits += (states[:, len(self.names)] > self.alive).sum(axis=1)
+        return 0
+
+    def _take(self, own: NDArray[np.float64], found: NDArray[np.float64], outside: bool) -> None:
+        """Merge a block of members by its moments while its states are in the cache."""
+        times, d, n = own.shape
+        if self._sums is None:
+            kept, products = np.zeros_like(found), np.zeros((times, len(self.running.pairs)))
+            kept[..., 2:] = np.inf, -np.inf
+            self._sums = kept, products
+            mean, squares, low, high = (kept[..., k].T for k in range(MOMENTS))
+            self.running.__dict__.update(mean=mean, squares=squares, low=low, high=high, products=list(products.T))
+        kept, products = self._sums
+        reductions().merge(own.ctypes.data, times, d, n, n, self.count, found.ctypes.data, kept.ctypes.data,
+                           products.ctypes.data)  # fmt: skip
+        self.running.count += n
+        if outside:
+            self.histograms.cover(found[..., 2].ravel(), found[..., 3].ravel())
+        self.histograms.count(own.reshape(times * d, n), n)
+
+    def merge(self, other: EnsembleStatistics) -> None:
+        """Take in the members of another one."""
+        self._sums = None  # the sums are no longer those of `running`
+        self.running.merge(other.running)
+        self.histograms.merge(other.histograms)
+        self.exits += other.exits
 
     def variables(
         self, space: Sequence[str], units: Mapping[str, str]
     ) -> dict[str, tuple[tuple[str, ...], NDArray[Any], dict[str, str]]]:
-        """name -> (dims, array, attributes): x_mean, …, x_y_covariance, x_histogram, x_bin_left and x_bin_width.
+        """name -> (dims, array, attributes): x_mean, …, x_y_covariance, x_histogram, x_bin_left, x_bin_width, exits.
 
         Raises ValueError if no member was added.
         """
@@ -177,15 +264,20 @@ class EnsembleStatistics:
             about = {"long_name": f"covariance of {a} and {b} over the members", "units": _product(unit[a], unit[b])}
             found[f"{a}_{b}_covariance"] = dims, values, about
         over = "members and cells" if space else "members"
-        for s, by_time in zip(self.names, self.histograms, strict=True):
-            left = np.array([[(h.first + b) * h.width for h in by_time] for b in range(BINS)])
+        h, d = self.histograms, len(self.names)
+        counts, left = (v.reshape(self.times, d, BINS).T for v in (h.counts, h.edges[:, :-1]))
+        for i, s in enumerate(self.names):
             found |= {
-                f"{s}_histogram": (("bin", "time"), np.transpose([h.counts for h in by_time]),
+                f"{s}_histogram": (("bin", "time"), counts[:, i],
                                    {"long_name": f"number of values of {s} in each bin, over {over}", "units": "1"}),
-                f"{s}_bin_left": (("bin", "time"), left, {"long_name": f"left edge of a bin of {s}", "units": unit[s]}),
-                f"{s}_bin_width": (("time",), np.array([h.width for h in by_time]),
+                f"{s}_bin_left": (("bin", "time"), left[:, i],
+                                  {"long_name": f"left edge of a bin of {s}", "units": unit[s]}),
+                f"{s}_bin_width": (("time",), h.width.reshape(self.times, d)[:, i],
                                    {"long_name": f"width of the bins of {s}", "units": unit[s]}),
             }  # fmt: skip
+        if self.alive is not None:
+            about = {"long_name": "number of members that have left their bounds", "units": "1"}
+            found["exits"] = ("time",), self.exits, about
         return found
 
 

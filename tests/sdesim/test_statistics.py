@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import sdesim as sim
-from sdesim.statistics import BINS, EnsembleStatistics, Histogram, Running
+from sdesim.statistics import BINS, EnsembleStatistics, Histograms, Running
 
 # what is 2¹⁰⁷⁴ times smaller than a bin is nought to it
 FINITE = st.floats(-1e100, 1e100).filter(lambda x: x == 0.0 or abs(x) > 1e-100)
@@ -18,24 +18,69 @@ FINITE = st.floats(-1e100, 1e100).filter(lambda x: x == 0.0 or abs(x) > 1e-100)
 @settings(max_examples=200, deadline=None)
 @given(hnp.arrays(float, st.integers(1, 60), elements=FINITE), st.lists(st.integers(0, 60), max_size=4), st.integers(2, 64))
 def test_a_histogram_depends_on_the_values_alone(values, cuts, bins):
-    whole, parts = Histogram(bins), Histogram(bins)
-    whole.add(values)
-    for block in np.split(values[::-1], sorted(min(c, len(values)) for c in cuts)):
-        parts.add(block)
-    assert (whole.k, whole.first) == (parts.k, parts.first)
-    np.testing.assert_array_equal(whole.counts, parts.counts)
-    edges = (whole.first + np.arange(bins + 1)) * whole.width
-    inside = (values[:, None] >= edges[:-1]) & (values[:, None] < edges[1:])
-    np.testing.assert_array_equal(whole.counts, inside.sum(axis=0))
+    whole, parts, merged = Histograms(2, bins), Histograms(2, bins), Histograms(2, bins)
+    rows = np.stack([values, np.abs(values) + 1.0])
+    whole.add(rows)
+    for block in np.split(rows[:, ::-1], sorted(min(c, len(values)) for c in cuts), axis=1):
+        own = Histograms(2, bins)
+        for kept in (parts, own):
+            kept.add(block)
+        merged.merge(own)
+    for kept in (parts, merged):
+        np.testing.assert_array_equal([whole.k, whole.first], [kept.k, kept.first])
+        np.testing.assert_array_equal(whole.counts, kept.counts)
+    for row, edges, counts in zip(rows, whole.edges, whole.counts):
+        inside = (row[:, None] >= edges[:-1]) & (row[:, None] < edges[1:])
+        np.testing.assert_array_equal(counts, inside.sum(axis=0))
 
 
 def test_bins_are_as_fine_as_the_values_allow():
-    histogram = Histogram(64)
-    histogram.add(np.linspace(-3.0, 5.0, 1000))
-    assert histogram.width == 0.125 or np.count_nonzero(histogram.counts) > 32
-    constant = Histogram()
-    constant.add(np.full(10, 3.7))
-    assert constant.counts.max() == 10 and constant.width < 1e-10
+    histogram = Histograms(2)
+    histogram.add(np.stack([np.linspace(-3.0, 5.0, 1000), np.full(1000, 3.7)]))
+    assert histogram.width[0] == 0.125 or np.count_nonzero(histogram.counts[0]) > 32
+    assert histogram.counts[1].max() == 1000 and histogram.width[1] < 1e-10
+
+
+@pytest.mark.parametrize("n", [1, 7, 31, 32, 33, 512, 700])
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_fused_sums_are_numpy_s_in_any_cut(d, n):
+    times, rng = 3, np.random.default_rng(n)
+    states = rng.normal(5.0, 2.0, (times, d, n)) * 10.0 ** rng.integers(-3, 4, (times, d, 1))
+    states[:, -1] += 0.5 * states[:, 0]
+    kept, parts = EnsembleStatistics([f"x{i}" for i in range(d)], times), []
+    for block in np.split(states, [n // 3, n // 2], axis=2):
+        parts.append(EnsembleStatistics(kept.names, times))
+        for own in (kept, parts[-1]):
+            assert own.add(block) == 0
+    merged = EnsembleStatistics(kept.names, times)
+    for part in parts:
+        merged.merge(part)
+    for own in (kept, merged):
+        assert own.count == n
+        found = own.running.results()
+        np.testing.assert_allclose(found["mean"], states.mean(axis=2).T, rtol=1e-13)
+        np.testing.assert_array_equal(found["minimum"], states.min(axis=2).T)
+        np.testing.assert_array_equal(found["maximum"], states.max(axis=2).T)
+        if n > 1:
+            np.testing.assert_allclose(found["variance"], states.var(axis=2, ddof=1).T, rtol=1e-11)
+            for (i, j), value in own.running.covariances().items():
+                exact = [np.cov(states[t, [i, j]])[0, 1] for t in range(times)]
+                scale = np.sqrt(found["variance"][i] * found["variance"][j])
+                np.testing.assert_allclose(value / scale, exact / scale, atol=1e-11)
+        np.testing.assert_array_equal(own.histograms.counts.sum(axis=1), n)
+
+
+def test_members_that_are_not_finite_are_left_out_and_exits_counted():
+    states = np.random.default_rng(1).normal(size=(4, 3, 100))
+    states[:, 2] = np.where(np.arange(100) < 5 * np.arange(4)[:, None], 0.3, -1e300)
+    states[2, 0, [7, 50]], states[3, 1, 99] = np.nan, -np.inf
+    kept = EnsembleStatistics(["x", "y"], 4, alive=-5e299)
+    assert kept.add(states[..., :60]) + kept.add(states[..., 60:]) == 3
+    fine = np.setdiff1d(np.arange(100), [7, 50, 99])
+    np.testing.assert_allclose(kept.running.results()["mean"], states[:, :2, fine].mean(axis=2).T, rtol=1e-12)
+    assert kept.exits.tolist() == [0, 5, 9, 14] and kept.count == 97
+    huge = EnsembleStatistics(["x"], 1)
+    assert huge.add(np.full((1, 1, 40), 1e308)) == 0 and huge.running.high[0, 0] == 1e308
 
 
 def test_covariances_are_numpy_s_in_any_blocking():

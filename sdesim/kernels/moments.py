@@ -1,0 +1,219 @@
+"""Fused reductions over the members of a block: moments, products and histogram counts while its states are in cache.
+
+Sums run in 32 interleaved partial sums that are added in a fixed order, so that the bits are those of any machine with
+any width of vectors.
+
+  moments(x, rows, stride, n, found, left, right, flags)      found[r] = (mean, Σ(x − mean)², minimum, maximum) of each
+      row of n numbers; flags[0] is raised where a mean is not finite, flags[1] where one is outside [left[r], right[r])
+  merge(x, times, states, stride, n, count, found, kept, C)   Chan, Golub & LeVeque's update of the rows `kept`, and of
+      the sums of products C of each pair of states
+  count(x, rows, stride, n, scale, first, counts, bins, index, part)      counts[r, ⌊x·scale[r]⌋ − first[r]] += 1
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+
+from sdesim.kernels.llvm import Compiled, integer, loop
+from sdesim.kernels.machines import F64, F64_POINTER, I32, I64, I64_POINTER, VOID, LLVMMachine
+
+_WIDTH, _UNROLL = 8, 4
+_LANES = ir.VectorType(F64, _WIDTH)
+_STRIDE = _WIDTH * _UNROLL
+MOMENTS = 4
+"""Numbers kept of each row: mean, Σ(x − mean)², minimum, maximum."""
+PARTS = 4
+"""Histograms that a row is counted in by turns, so that equal neighbours do not wait for each other."""
+
+
+class _Reduction:
+    """Folds over the n numbers of a row: `fold` is given (running value, numbers at i) as vectors, then as scalars."""
+
+    def __init__(self, b: ir.IRBuilder, n: Any) -> None:
+        self.b, self.n = b, n
+        self.whole = b.and_(n, integer(-_STRIDE))
+
+    def __call__(self, rows: list[Any], starts: list[Any], fold: Callable[..., list[Any]],
+                 join: list[Callable[[Any, Any], Any]]) -> list[Any]:  # fmt: skip
+        b = self.b
+        with b.goto_entry_block():
+            held = [[b.alloca(_LANES) for _ in starts] for _ in range(_UNROLL)]
+            rest = [b.alloca(F64) for _ in starts]
+        for lanes in held:
+            for slot, start in zip(lanes, starts, strict=True):
+                b.store(splat(b, start), slot)
+        with loop(b, b.sdiv(self.whole, integer(_STRIDE))) as i:
+            for u, lanes in enumerate(held):
+                at = b.add(b.mul(i, integer(_STRIDE)), integer(u * _WIDTH))
+                values = [b.load(b.bitcast(b.gep(row, [at]), _LANES.as_pointer()), align=8) for row in rows]
+                for slot, value in zip(lanes, fold([b.load(s) for s in lanes], values, splat), strict=True):
+                    b.store(value, slot)
+        for k, slot in enumerate(rest):
+            total = b.load(held[0][k])
+            for lanes in held[1:]:
+                total = join[k](total, b.load(lanes[k]))
+            single = b.extract_element(total, ir.Constant(I32, 0))
+            for lane in range(1, _WIDTH):
+                single = join[k](single, b.extract_element(total, ir.Constant(I32, lane)))
+            b.store(single, slot)
+        with loop(b, self.n, self.whole) as i:
+            values = [b.load(b.gep(row, [i])) for row in rows]
+            for slot, value in zip(rest, fold([b.load(s) for s in rest], values, lambda _, v: v), strict=True):
+                b.store(value, slot)
+        return [b.load(slot) for slot in rest]
+
+
+def splat(b: ir.IRBuilder, value: Any) -> Any:
+    """A vector whose lanes all hold the value."""
+    first = b.insert_element(ir.Constant(_LANES, ir.Undefined), value, ir.Constant(I32, 0))
+    return b.shuffle_vector(first, first, ir.Constant(ir.VectorType(I32, _WIDTH), [0] * _WIDTH))
+
+
+@contextmanager
+def _function(module: ir.Module, name: str, arguments: str) -> Iterator[tuple[ir.IRBuilder, list[Any]]]:
+    """A void function; `arguments` has a letter for each: f a double, i an i64, F and I pointers to them."""
+    types = {"f": F64, "i": I64, "F": F64_POINTER, "I": I64_POINTER}
+    fn = ir.Function(module, ir.FunctionType(VOID, [types[c] for c in arguments]), name)
+    for a, c in zip(fn.args, arguments, strict=True):
+        if c.isupper():
+            a.add_attribute("noalias")
+    b = ir.IRBuilder(fn.append_basic_block("entry"))
+    body = fn.append_basic_block("body")  # the entry holds the stack slots alone
+    b.position_at_end(body)
+    yield b, list(fn.args)
+    b.ret_void()
+    ir.IRBuilder(fn.blocks[0]).branch(body)
+
+
+def _smaller(b: ir.IRBuilder, sign: str) -> Callable[[Any, Any], Any]:
+    return lambda held, value: b.select(b.fcmp_ordered(sign, value, held), value, held)
+
+
+
+def _moments(module: ir.Module) -> None:
+    with _function(module, "moments", "FiiiFFFI") as (b, (x, rows, stride, n, found, left, right, flags)):
+        reduce, size = _Reduction(b, n), b.sitofp(n, F64)
+        low, high = _smaller(b, "<"), _smaller(b, ">")
+        with loop(b, rows, name="row") as r:
+            row, out = b.gep(x, [b.mul(r, stride)]), b.gep(found, [b.mul(r, integer(MOMENTS))])
+            zero, head = ir.Constant(F64, 0.0), b.load(row)
+            total, smallest, largest = reduce(
+                [row], [zero, head, head],
+                lambda held, v, _: [b.fadd(held[0], v[0]), low(held[1], v[0]), high(held[2], v[0])],
+                [b.fadd, low, high])  # fmt: skip
+            mean = b.fdiv(total, size)
+
+            def squares(held: Any, v: Any, spread: Any, mean: Any = mean) -> list[Any]:
+                off = b.fsub(v[0], spread(b, mean))
+                return [b.fadd(held[0], b.fmul(off, off))]
+
+            (square,) = reduce([row], [zero], squares, [b.fadd])
+            for k, value in enumerate((mean, square, smallest, largest)):
+                b.store(value, b.gep(out, [integer(k)]))
+            infinite = b.fcmp_unordered("!=", b.fsub(mean, mean), zero)
+            outside = b.or_(b.fcmp_ordered("<", smallest, b.load(b.gep(left, [r]))),
+                            b.fcmp_ordered(">=", largest, b.load(b.gep(right, [r]))))  # fmt: skip
+            for k, flag in enumerate((infinite, outside)):
+                slot = b.gep(flags, [integer(k)])
+                b.store(b.or_(b.load(slot), b.zext(flag, I64)), slot)
+
+
+def _merge(module: ir.Module) -> None:
+    with _function(module, "merge", "FiiiiiFFF") as (b, (x, times, states, stride, n, count, found, kept, C)):
+        reduce, m = _Reduction(b, n), LLVMMachine(b)
+        size, before = m.wrap(b.sitofp(n, F64)), m.wrap(b.sitofp(count, F64))
+        share = size / (before + size)
+        weight = before * share
+        pairs = b.sdiv(b.mul(states, b.sub(states, integer(1))), integer(2))
+
+        def at(base: Any, row: Any, k: int) -> Any:
+            return b.gep(base, [b.add(b.mul(row, integer(MOMENTS)), integer(k))])
+
+        def step(row: Any) -> Any:
+            """How far the block's mean is from the one kept."""
+            return m.wrap(b.load(at(found, row, 0))) - m.wrap(b.load(at(kept, row, 0)))
+
+        with loop(b, times, name="time") as t:
+            first = b.mul(t, states)
+            with loop(b, states, name="left") as i, loop(b, states, b.add(i, integer(1)), name="right") as j:
+                left, right = b.add(first, i), b.add(first, j)
+                means = [b.load(at(found, row, 0)) for row in (left, right)]
+
+                def products(held: Any, v: Any, spread: Any, means: Any = means) -> list[Any]:
+                    a, c = (b.fsub(value, spread(b, mean)) for value, mean in zip(v, means, strict=True))
+                    return [b.fadd(held[0], b.fmul(a, c))]
+
+                rows = [b.gep(x, [b.mul(row, stride)]) for row in (left, right)]
+                (total,) = reduce(rows, [ir.Constant(F64, 0.0)], products, [b.fadd])
+                # pairs (i, j) with i < j in the order of rows of the upper triangle
+                skipped = b.sdiv(b.mul(i, b.sub(b.sub(b.mul(states, integer(2)), i), integer(1))), integer(2))
+                k = b.add(b.add(b.mul(t, pairs), skipped), b.sub(b.sub(j, i), integer(1)))
+                slot = b.gep(C, [k])
+                value = m.wrap(b.load(slot)) + m.wrap(total) + step(left) * weight * step(right)
+                b.store(value.value, slot)
+            with loop(b, states, name="state") as i:
+                row = b.add(first, i)
+                delta = step(row)
+                mean, square, low, high = (m.wrap(b.load(at(kept, row, k))) for k in range(MOMENTS))
+                new = [m.wrap(b.load(at(found, row, k))) for k in range(MOMENTS)]
+                values = (mean + delta * share, square + new[1] + delta * weight * delta,
+                          m.select(new[2] < low, new[2], low), m.select(new[3] > high, new[3], high))  # fmt: skip
+                for k, value in enumerate(values):
+                    b.store(value.value, at(kept, row, k))
+
+
+def _count(module: ir.Module) -> None:
+    floor = module.declare_intrinsic("llvm.floor", [F64])
+    with _function(module, "count", "FiiiFFIiII") as (b, (x, rows, stride, n, scale, first, counts, bins, index, part)):
+        whole = b.and_(n, integer(-PARTS))
+        with loop(b, rows, name="row") as r:
+            row = b.gep(x, [b.mul(r, stride)])
+            factor, begin = b.load(b.gep(scale, [r])), b.load(b.gep(first, [r]))
+            with loop(b, b.mul(bins, integer(PARTS))) as i:
+                b.store(integer(0), b.gep(part, [i]))
+            with loop(b, n) as i:  # vectorised
+                cell = b.fsub(b.call(floor, [b.fmul(b.load(b.gep(row, [i])), factor)]), begin)
+                b.store(b.fptosi(cell, I64), b.gep(index, [i]))
+
+            def one(i: Any, k: int) -> None:
+                slot = b.gep(part, [b.add(b.load(b.gep(index, [i])), b.mul(bins, integer(k)))])
+                b.store(b.add(b.load(slot), integer(1)), slot)
+
+            with loop(b, b.sdiv(whole, integer(PARTS))) as i:
+                for k in range(PARTS):
+                    one(b.add(b.mul(i, integer(PARTS)), integer(k)), k)
+            with loop(b, n, whole) as i:
+                one(i, 0)
+            with loop(b, bins) as i:
+                slot = b.gep(counts, [b.add(b.mul(r, bins), i)])
+                total = b.load(slot)
+                for k in range(PARTS):
+                    total = b.add(total, b.load(b.gep(part, [b.add(b.mul(bins, integer(k)), i)])))
+                b.store(total, slot)
+
+
+class Reductions:
+    """The compiled functions, as in the head of this file."""
+
+    def __init__(self) -> None:
+        module = ir.Module()
+        _moments(module)
+        _merge(module)
+        _count(module)
+        self.code = Compiled(module)
+        pointer, whole = ctypes.c_void_p, ctypes.c_int64
+        self.moments = self.code.function("moments", pointer, *[whole] * 3, *[pointer] * 4)
+        self.merge = self.code.function("merge", pointer, *[whole] * 5, *[pointer] * 3)
+        self.count = self.code.function("count", pointer, *[whole] * 3, *[pointer] * 3, whole, *[pointer] * 2)
+
+
+@cache
+def reductions() -> Reductions:
+    """Compiled once, when first wanted."""
+    return Reductions()
