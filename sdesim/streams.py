@@ -8,6 +8,7 @@ Counter-based generation (Philox 4×32-10; Salmon, Moraes, Dror & Shaw, SC'11, d
   fields      counter (member, step, pair, purpose | state ≪ 8): in a row of n cells, cell x < ⌈n/2⌉ takes the first
               normal of pair row·⌈n/2⌉ + x, and cell x + ⌈n/2⌉ the second
   auxiliary   channel = k ≪ 16 | c for the (k+1)-th further normal of Wiener process c in the same step
+  jumps       counter (member, step, k, purpose | i ≪ 8): event k of a step; a count, as a normal: (…, channel, purpose)
   tree        counter (member, step, node, purpose | c ≪ 8): what halves a node of process c, see `kernels.sde_tree`
 
 Both normals of a Box–Muller pair (Box & Muller 1958) belong to one member. `normal_quantile`, the inverse of the
@@ -41,6 +42,8 @@ class Purpose(IntEnum):
     TRAINING = 6
     SIGN = 7
     TREE = 8
+    JUMP = 9
+    COUNT = 10
 
 
 _LOW = 0xFFFFFFFF
