@@ -39,7 +39,7 @@ _AXES: dict[str, dict[str, str]] = {
 def to_dataset(
     states: Mapping[str, ArrayLike],
     *,
-    members: ArrayLike,
+    members: ArrayLike | None,
     times: ArrayLike,
     space: Mapping[str, ArrayLike] | None = None,
     parameters: Mapping[str, ArrayLike] | None = None,
@@ -56,7 +56,7 @@ def to_dataset(
     states
         name -> array of shape (member, time, *space).
     members, times
-        member numbers, shape (member,); save times, shape (time,), strictly increasing.
+        member numbers, shape (member,), or None; save times, shape (time,), strictly increasing.
     space
         axis name -> cell centres, in the order of the arrays' dimensions, e.g. {"y": ..., "x": ...}.
     parameters
@@ -181,13 +181,14 @@ def version() -> str:
 
 
 def _coordinates(
-    members: ArrayLike, times: ArrayLike, space: Mapping[str, ArrayLike], units: Mapping[str, str]
+    members: ArrayLike | None, times: ArrayLike, space: Mapping[str, ArrayLike], units: Mapping[str, str]
 ) -> dict[str, tuple[str, NDArray[Any], dict[str, str]]]:
     time = np.atleast_1d(np.asarray(times, dtype=np.float64))
     if time.ndim != 1 or not np.all(np.isfinite(time)) or np.any(np.diff(time) <= 0):
         raise ValueError("times must be a 1-d array of finite, strictly increasing numbers: sort them, drop repeats")
     clock = {"standard_name": "time", "long_name": "model time", "axis": "T", "units": units.get("time", "s")}
-    coordinates = {"member": member_coordinate(members), "time": ("time", time, clock)}
+    coordinates = {} if members is None else {"member": member_coordinate(members)}
+    coordinates["time"] = "time", time, clock
     for name, values in space.items():
         array = np.asarray(values, dtype=np.float64)
         if array.ndim != 1:

@@ -18,6 +18,7 @@ from sdesim.ensemble import available_threads
 from sdesim.methods.bounded import ALIVE
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
+from sdesim.reduction import SHARE, Kept, reduced, shares
 from sdesim.runs import Group, Run, prepare
 from sdesim.spectral import kind_of
 from sdesim.statistics import EnsembleStatistics
@@ -64,8 +65,9 @@ def simulate(
     seed : an integer from 0 to 2⁶⁴ − 1. With the member's number it fixes every random draw.
     dtype : "float64" or "float32", the precision of what is stored; arithmetic is float64.
     device : "cpu", "cuda" (CuPy), or "reference" (the methods' own lines on NumPy arrays: slow, the same bits).
-    save : "states", or "statistics" (mean, variance, covariance of states, extremes and histogram over the members; no
-        paths are kept).
+    save : "states", or "statistics" (mean, variance, covariance of states, extremes, histogram and the number that left
+        their bounds, over the members that stayed finite; an SDE's are reduced while they run and none of them is kept,
+        so that memory does not grow with their number).
     store : also save the Dataset there, by its ending .nc or .zarr.
     chunks : {"member": n}, how many members are computed at a time; the result does not depend on it.
     client : a dask.distributed.Client whose workers compute the groups of members.
@@ -91,8 +93,17 @@ def simulate(
         check_client(client)
     call = {"design": design, "method": method, "dt": dt, "seed": seed, "dtype": dtype, "save": save}
     place = Place(_chunk(chunks), client, bool(progress))
-    run = prepare(model, initial, times, members, parameters or {}, device, call)
-    ds = _states(run, place) if save == "states" else _statistics(run, place)
+
+    def prepared(members: Any) -> Run:
+        return prepare(model, initial, times, members, parameters or {}, device, call)
+
+    if save == "statistics" and isinstance(model, SDE):
+        start = initial if isinstance(initial, Mapping) else {"": initial}
+        parts = shares(members, {**model.parameters, **(parameters or {}), **start}, design)
+        ds = _reduced(prepared, parts, members, place)
+    else:
+        run = prepared(members)
+        ds = _states(run, place) if save == "states" else _statistics(run, place)
     if store is not None:
         storage.save(ds, store)
     return ds
@@ -125,7 +136,7 @@ def _groups(run: Run, place: Place, about: _Members) -> Iterator[tuple[slice, ND
         size = max(size, 512 * threads)
     size = place.chunk or size
     parts = [slice(begin, min(begin + size, count)) for begin in range(0, count, size)]
-    with _bar(run, place.progress) as update:
+    with _bar(run.choice.method.name, count, place.progress) as update:
         for positions, group in zip(parts, results(run, parts, threads, place.client), strict=True):
             about.note(positions, Group(*group))
             yield positions, group[0][run.skip :], group[1]
@@ -133,14 +144,14 @@ def _groups(run: Run, place: Place, about: _Members) -> Iterator[tuple[slice, ND
 
 
 @contextmanager
-def _bar(run: Run, progress: bool | None) -> Iterator[Callable[[int], object]]:
+def _bar(method: str, members: int, progress: bool) -> Iterator[Callable[[int], object]]:
     """What counts the members that are done: a bar on standard error, or nothing."""
     if not progress:
         yield lambda done: None
         return
     from tqdm.auto import tqdm
 
-    with tqdm(total=len(run.numbers), desc=f"simulate ({run.choice.method.name})", unit="member") as bar:
+    with tqdm(total=members, desc=f"simulate ({method})", unit="member") as bar:
         yield bar.update
 
 
@@ -186,21 +197,43 @@ class _Members:
 
 
 def _statistics(run: Run, place: Place) -> xr.Dataset:
-    """Moments, extremes and histograms of the members that stayed finite, merged group by group in member order."""
-    import xarray as xr
-
-    times = run.clock[run.skip :]
-    statistics = EnsembleStatistics(run.names, len(times))
+    """Moments, extremes and histograms of the fields that stayed finite, merged group by group in member order."""
+    kept = EnsembleStatistics(run.names, len(run.clock) - run.skip)
     about = _Members(run)
     for _, states, flags in _groups(run, place, about):
-        statistics.add(states[:, : len(run.names), flags == 0])
-    ds = to_dataset({}, members=run.numbers, times=times, space=run.space, parameters=run.parameters,
-                    status=about.status, units=dict(run.model.units), variables=about.variables(),
-                    attributes=_attributes(run) | {"title": f"statistics of {', '.join(run.names)}"})  # fmt: skip
-    for name, (dims, values, attrs) in statistics.variables(tuple(run.space), run.model.units).items():
-        kept = values if "bin" in dims or values.dtype.kind == "i" else values.astype(run.dtype)
-        ds[name] = xr.Variable(dims, kept, attrs)
-    ds.attrs["members_finite"] = int((about.status == 0).sum())
+        kept.add(states[:, : len(run.names), flags == 0])
+    of_members = {"members": run.numbers, "parameters": run.parameters, "status": about.status}
+    return _statistics_dataset(run, kept, about.variables(), **of_members)
+
+
+def _reduced(prepared: Callable[[Any], Run], parts: Sequence[Any], members: Any, place: Place) -> xr.Dataset:
+    """The same of an SDE, for which nothing is kept of a single member."""
+    run, threads = prepared(parts[0]), available_threads()
+    count = len(run.numbers) if len(parts) == 1 else sum(map(len, parts))
+    size = place.chunk or (-(-count // 8) if place.progress or place.client else SHARE)
+    total = Kept(run)
+    with _bar(run.choice.method.name, count, place.progress) as update:
+        for part in parts:
+            own = run if part is parts[0] else prepared(part)
+            for done, kept in reduced(own, threads, place.client, min(size, SHARE)):
+                total.merge(kept)
+                update(done)
+    if len(parts) > 1:
+        run.record["members"] = members if isinstance(members, range) else range(int(members))
+    fixed = {n: v for n, v in run.parameters.items() if np.ndim(v) == 0}
+    ds = _statistics_dataset(run, total.statistics, {}, members=None, parameters=fixed)
+    return ds.assign_attrs(members=count, members_finite=count - total.lost)
+
+
+def _statistics_dataset(run: Run, kept: EnsembleStatistics, variables: dict[str, Any], **about: Any) -> xr.Dataset:
+    import xarray as xr
+
+    attributes = _attributes(run) | {"title": f"statistics of {', '.join(run.names)}", "members_finite": kept.count}
+    ds = to_dataset({}, times=run.clock[run.skip :], space=run.space, units=dict(run.model.units),
+                    variables=variables, attributes=attributes, **about)  # fmt: skip
+    for name, (dims, values, attrs) in kept.variables(tuple(run.space), run.model.units).items():
+        exact = "bin" in dims or values.dtype.kind == "i"
+        ds[name] = xr.Variable(dims, values if exact else values.astype(run.dtype), attrs)
     return ds
 
 

@@ -148,7 +148,7 @@ def test_initial_values_and_parameters_fill_the_cube_together():
 
 def test_statistics_are_those_of_the_states(whole):
     ds = run(save="statistics")
-    assert "x" not in ds and dict(ds.sizes) == {"member": 64, "time": 4, "bin": 64}
+    assert "x" not in ds and dict(ds.sizes) == {"time": 4, "bin": 64} and ds.attrs["members"] == 64
     for name in ("x", "v"):
         np.testing.assert_allclose(ds[f"{name}_mean"], whole[name].mean("member"), rtol=1e-13, atol=1e-15)
         np.testing.assert_allclose(ds[f"{name}_variance"], whole[name].var("member", ddof=1), rtol=1e-12, atol=1e-15)
@@ -164,10 +164,18 @@ def test_statistics_over_groups_are_merged(monkeypatch):
     sde = sim.SDE({"x": "-x"}, {"x": "0.5"})
     options = {"members": 5000, "dt": 0.1, "seed": 1}
     states = sim.simulate(sde, {"x": stats.norm(5, 1)}, [0.0, 1.0], **options)
+    whole = sim.simulate(sde, {"x": stats.norm(5, 1)}, [0.0, 1.0], save="statistics", **options)
+    monkeypatch.setattr("sdesim.reduction.SHARE", 1500)  # members made in shares
+    shares = sim.simulate(sde, {"x": stats.norm(5, 1)}, [0.0, 1.0], save="statistics", **options)
+    chunks = sim.simulate(sde, {"x": stats.norm(5, 1)}, [0.0, 1.0], save="statistics", chunks={"member": 700}, **options)
+    slow = sim.simulate(sde, {"x": stats.norm(5, 1)}, [0.0, 1.0], save="statistics", device="reference", **options)
+    for ds in (whole, shares, chunks, slow):
+        np.testing.assert_allclose(ds.x_mean, states.x.mean("member"), rtol=1e-13)
+        np.testing.assert_allclose(ds.x_variance, states.x.var("member", ddof=1), rtol=1e-12)
+        np.testing.assert_array_equal(ds.x_histogram, whole.x_histogram)
+        assert ds.attrs["members"] == ds.attrs["members_finite"] == 5000
+    assert same(sim.rerun(shares), shares) and sim.rerun(shares, members=[4999]).attrs["members"] == 1
     monkeypatch.setattr("sdesim.simulation._GROUP_BYTES", 1)  # many groups
-    ds = sim.simulate(sde, {"x": stats.norm(5, 1)}, [0.0, 1.0], save="statistics", **options)
-    np.testing.assert_allclose(ds.x_mean, states.x.mean("member"), rtol=1e-13)
-    np.testing.assert_allclose(ds.x_variance, states.x.var("member", ddof=1), rtol=1e-12)
     assert sim.simulate(sde, {"x": stats.norm(5, 1)}, [0.0, 1.0], **options).equals(states)
 
 
@@ -185,7 +193,7 @@ def test_a_member_that_blows_up_is_marked_and_alone_in_it(dtype, tmp_path):
     assert alone.x.equals(ds.x.isel(member=calm))
     moments = sim.simulate(sde, {"x": start}, [0.0, 0.02, 1.0], members=20, save="statistics", **options)
     np.testing.assert_allclose(moments.x_mean, alone.x.mean("member"), rtol=1e-6)
-    assert moments.attrs["members_finite"] == 18
+    assert moments.attrs["members_finite"] == 18 and moments.attrs["members"] == 20
     with pytest.raises(ValueError, match="no member stayed finite"):
         sim.simulate(sde, {"x": 100.0}, [1.0], dt=0.01, save="statistics")
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import stats
 
 import sdesim as sim
 from sdesim.statistics import BINS, EnsembleStatistics, Histograms, Running
@@ -97,7 +98,7 @@ def test_everything_kept_is_that_of_the_states(monkeypatch, tmp_path):
     model = sim.SDE({"x": "v", "v": "-x - v"}, {"v": "0.7"}, units={"x": "m", "v": "m s-1"})
     options = {"times": [0.0, 0.4, 2.0], "members": 3000, "dt": 0.05, "seed": 4}
     states = sim.simulate(model, {"x": 1.0, "v": 0.0}, **options)
-    monkeypatch.setattr("sdesim.simulation._GROUP_BYTES", 1)  # many groups
+    monkeypatch.setattr("sdesim.reduction.SHARE", 1000)
     ds = sim.simulate(model, {"x": 1.0, "v": 0.0}, save="statistics", store=tmp_path / "s.nc", **options)
     x, v = states.x.values, states.v.values
     exact = [np.cov(x[:, t], v[:, t])[0, 1] for t in range(3)]
@@ -126,16 +127,17 @@ def test_fields_have_covariances_by_cell_and_histograms_over_cells():
     assert int(ds.u_histogram.sum()) == u.size
 
 
-def test_memory_of_what_is_kept_is_flat():
-    def peak(blocks):
-        kept = EnsembleStatistics(["x", "y"], 3)
-        rng = np.random.default_rng(0)
+def test_memory_is_flat_in_members_and_steps(monkeypatch):
+    monkeypatch.setattr("sdesim.reduction.SHARE", 4096)
+    model = sim.SDE({"x": "-x"}, {"x": 0.5}, bounds={"x": sim.Absorbing(hi=2.0)})
+
+    def peak(members, dt):
         tracemalloc.start()
-        for _ in range(blocks):
-            kept.add(rng.normal(size=(3, 2, 500)))
+        sim.simulate(model, {"x": stats.norm(0, 0.1)}, [0.5, 1.0], members=members, dt=dt, save="statistics")
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
 
-    peak(2)
-    assert peak(200) < 1.2 * peak(10)
+    peak(10, 0.1)
+    assert peak(200_000, 0.1) < 1.2 * peak(20_000, 0.1)
+    assert peak(20_000, 0.005) < 1.1 * peak(20_000, 0.1)
