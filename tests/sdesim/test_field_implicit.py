@@ -6,7 +6,7 @@ import pytest
 from sdesim.boundaries import Dirichlet, Neumann, Periodic, Robin
 from sdesim.fields import WhiteNoise
 from sdesim.grids import Grid
-from sdesim.kernels.implicit_multigrid import Multigrid, conjugate_gradients, join, spread
+from sdesim.kernels.implicit_multigrid import Multigrid, conjugate_gradients
 from sdesim.kernels.implicit_operator import Operator, split
 from sdesim.kernels.implicit_solvers import Solver
 from sdesim.methods.field_implicit import ARK436, ARS232, IMPLICIT_METHODS
@@ -173,10 +173,27 @@ def test_the_operator_is_the_right_hand_side():
                        rtol=1e-12, atol=1e-10)
 
 
-def test_restriction_is_the_transpose_of_prolongation():
+@pytest.mark.parametrize(("shape", "wraps"), [((45, 38), (False, False)), ((45, 38), (True, False)),
+                                             ((20, 33), (False, True)), ((9, 14, 11), (False, True, True)),
+                                             ((13, 8, 10), (True, False, False))])
+def test_the_cycle_is_a_symmetric_preconditioner_and_the_solution_that_of_dense_algebra(shape, wraps):
     rng = np.random.default_rng(0)
-    fine, coarse = rng.random((9, 6)), rng.random((5, 3))
-    assert np.vdot(join(fine, (0, 1)), coarse) == pytest.approx(np.vdot(fine, spread(coarse, (0, 1), (9, 6))))
+    faces = [rng.lognormal(2.0, 0.5, shape) for _ in shape]
+    for axis, (f, wrap) in enumerate(zip(faces, wraps)):
+        if not wrap:
+            f[(slice(None),) * axis + (0,)] = 0.0
+    grid = Multigrid(faces, np.ones(shape), [rng.random(shape) for _ in shape])
+    x, y, b = rng.standard_normal((3, *shape))
+    left, right = (grid.cycle(grid.frame.array().fill(v)).values.copy() for v in (x, y))
+    assert np.vdot(left, y) == pytest.approx(np.vdot(x, right), rel=1e-12)  # else conjugate gradients stall
+    assert np.vdot(left, x) > 0.0
+    laplacian = grid.diagonal * x
+    for axis, f in enumerate(faces):
+        laplacian -= f * np.roll(x, 1, axis) + np.roll(f, -1, axis) * np.roll(x, -1, axis)
+    assert np.allclose(grid.apply(x), laplacian, rtol=1e-13, atol=1e-11)
+    solution, count = conjugate_gradients(grid, b, np.zeros(shape), 1e-10)
+    assert 0 < count < 15
+    assert np.linalg.norm(grid.apply(solution) - b) <= 1.1e-10 * np.linalg.norm(b)
 
 
 @pytest.mark.parametrize("contrast", [1.0, 1e6])
