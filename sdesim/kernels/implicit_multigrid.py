@@ -76,10 +76,10 @@ class Padded:
         """Copy what lies at the far side beyond each periodic edge."""
         for axis, h in enumerate(self.frame.halos):
             if h:
-                every, n = (slice(None),) * axis, self.frame.shape[axis]
+                along, n = np.moveaxis(self.whole, axis, 0), self.frame.shape[axis]
                 for k in range(h):
-                    self.whole[(*every, h - 1 - k)] = self.whole[(*every, h + (-1 - k) % n)]
-                    self.whole[(*every, h + n + k)] = self.whole[(*every, h + k % n)]
+                    along[h - 1 - k] = along[h + (-1 - k) % n]
+                    along[h + n + k] = along[h + k % n]
         return self
 
 
@@ -139,10 +139,9 @@ class Multigrid:
 
     def apply(self, u: Array) -> Array:
         """A u."""
-        self.given.fill(u)
-        self.spare.memory[...] = 0.0
-        self.direction(0.0, self.spare, self.result, self.given)
-        return self.result.values.copy()
+        p, q = self.frame.array(), self.frame.array()
+        self.direction(0.0, p, q, self.frame.array().fill(u))
+        return q.values
 
     def _call(self, name: str, *arguments: Any) -> None:
         grid = (*self.frame.strides, *(f.address for f in self.inner))

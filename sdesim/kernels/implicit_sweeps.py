@@ -279,10 +279,10 @@ def compiled(axes: int) -> Compiled:
 
 def entries(axes: int) -> dict[str, Any]:
     """The passes as callables on numbers and addresses, in the order of `SIGNATURES`, strides and faces last."""
-    plain = {I64: ctypes.c_int64, F64: ctypes.c_double}
-    result = {}
+    plain, code = {I64: ctypes.c_int64, F64: ctypes.c_double}, compiled(axes)
+    result: dict[str, Any] = {"code": code}  # its holder keeps it: threads that compile at once may each have their own
     for name in _BODIES:
         groups = (*SIGNATURES[name], (I64, ("",) * axes), (F64_POINTER, ("",) * axes))
         kinds = [plain.get(kind, ctypes.c_void_p) for kind, names in groups for _ in names]
-        result[name] = compiled(axes).function(name, *kinds)
+        result[name] = code.function(name, *kinds)
     return result
