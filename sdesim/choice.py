@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.calculus import differentiate, evaluate
+from sdesim.integrate import save_plan
 from sdesim.methods import find, rows
 from sdesim.methods.bounded import check_bounds
 from sdesim.methods.method import Method
@@ -76,6 +77,11 @@ def _for_sde(model: SDE, name: str | None, dt: float | None, clock: NDArray[np.f
         gaps = np.diff(clock)
         dt = float(gaps.min()) / _STEPS if gaps.size else 1.0
         reason += f"; dt is the shortest interval between save times over {_STEPS}"
+    if method.points is not None and save_plan(clock, float(dt)).bridge.any():
+        raise ValueError(
+            f"{name} takes a walk of {method.points} values, whose law holds on the grid of steps alone: save at "
+            f"multiples of dt = {dt:g} from the start, or take a method of normal increments"
+        )
     return Choice(method.at(model, float(dt)), float(dt), reason)
 
 

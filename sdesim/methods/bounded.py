@@ -66,6 +66,9 @@ def check_bounds(model: SDE, method: Method) -> None:
     """Raise ValueError for bounds that this method cannot keep, with the cure."""
     if method.requires is not None:
         raise ValueError(f"{method.name} takes models of a structure that bounds break; use euler_maruyama or milstein")
+    if method.points is not None:
+        raise ValueError(f"{method.name} takes a walk of {method.points} values, which has no law between its steps to "
+                         "meet a bound by; use euler_maruyama or milstein")  # fmt: skip
     for state, bound in model.bounds.items():
         if isinstance(bound, Reflecting) and not any(s == state for s, _ in model.noise):
             raise ValueError(f"{state} has no noise of its own, so that it would stick to the bound, not be reflected: "

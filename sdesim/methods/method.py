@@ -19,7 +19,8 @@ class Method:
     stochastic calculus whose solution it converges to, None if it takes no noise. Orders are those of the source,
     `order` the one without noise; `strong` and `weak` are None where they do not apply. `requires` raises ValueError
     for a model whose structure the method does not serve. `refined` gives the step for a model and a size of step, for
-    a method whose work depends on them.
+    a method whose work depends on them. `points` is how many values an increment of its noise takes, None for a normal
+    one.
 
     >>> from sdesim.methods import table
     >>> table()["milstein"].strong
@@ -38,6 +39,7 @@ class Method:
     details: str = ""
     requires: Callable[[Any], None] | None = None
     refined: Callable[[Any, float], Callable[..., Any]] | None = None
+    points: int | None = None
 
     def at(self, model: Any, h: float) -> Method:
         """The method for a model and steps of h."""

@@ -43,7 +43,7 @@ def swung(name, n):
     bound = BoundSDE(PENDULUM, method.calculus, {})
     y, h = Vector([np.float64(1.0), np.float64(0.5)]), np.float64(2.0 / n)
     for s in range(n):
-        y = method.step(bound, s * h, y, h, Wiener(Vector()))
+        y = method.step(bound, s * h, y, h, Wiener(Vector(), np.sqrt(h)))
     return np.array([float(v) for v in y])
 
 
@@ -141,7 +141,7 @@ def along(model, method, n):
     for s in range(n):
         def draw(kind, word, s=s):
             c, k = word & 0xFFFF, word >> 16
-            if method.name == "milstein_levy":
+            if method.refined is not None:  # by Lévy areas
                 return G[s, c] if k == 1 else np.zeros(MEMBERS)
             return flips[s, c] if kind == "b" else (K if k else Z)[s, c] / np.sqrt(h)
 
@@ -192,7 +192,7 @@ def test_strong_order_on_ten_processes(name):
 def strong_claim(method, name):
     if name == "additive":
         return max(1.0, method.strong)  # Euler–Maruyama is Milstein
-    if name == "general" and method.name != "milstein_levy":
+    if name == "general" and method.refined is None:
         return 0.5  # the areas are not known
     return method.strong
 
@@ -209,7 +209,7 @@ def measure_strong(name, method):
     return slope(levels, errors), np.sqrt(np.sum((x * spreads) ** 2)) / np.sum(x**2)
 
 
-STRONG_CASES = [(n, m) for n in STRONG for m in EVERY if m.refusal(STRONG[n]) is None
+STRONG_CASES = [(n, m) for n in STRONG for m in EVERY if m.refusal(STRONG[n]) is None and m.strong
                 and (n != "Langevin" or m.requires is is_langevin)
                 and (n == "scalar" or m.name not in ("skrock10", "skrock20"))]  # fmt: skip
 

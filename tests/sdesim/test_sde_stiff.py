@@ -1,4 +1,4 @@
-"""What is particular to implicit, stabilised, Langevin and tamed methods: solved equations, stability, refusals."""
+"""What is particular to implicit, stabilised, Langevin, tamed and discrete methods: stability, refusals, bounded steps."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,13 @@ from numpy.polynomial import Chebyshev
 
 import sdesim as sim
 from sdesim.integrate import integrate
-from sdesim.methods import find
+from sdesim.methods import find, rows
 from sdesim.methods.bound import BoundSDE, Wiener
 from sdesim.methods.sde_implicit import eliminate
 from sdesim.methods.sde_stabilised import DAMPING
+from sdesim.methods.sde_weak import of_values
 from sdesim.methods.vector import Vector
+from sdesim.streams import normals
 
 # ---- implicit methods
 
@@ -117,3 +119,32 @@ def test_tamed_euler_stays_where_euler_blows_up():
         ends[method] = integrate(model, find(method, ("sde",)), start, {}, times, 0.1, seed=1, members=members)
     assert ends["euler_maruyama"].status.all() and not ends["tamed_euler"].status.any()
     assert np.abs(ends["tamed_euler"].states[1]).max() < 6
+
+
+# ---- increments of two and three values
+
+
+@pytest.mark.parametrize("points, order", [(2, 3), (3, 5)])
+def test_discrete_increments_have_the_moments_of_normal_ones(points, order):
+    h, z = 0.04, normals(5, np.arange(200_000), 3)
+    (W,) = of_values(points, Vector([z * np.sqrt(h)]), np.sqrt(h))
+    assert np.unique(W).size == points
+    assert (np.sign(W) == np.sign(z))[W != 0].all()  # of the same path
+    for k in range(1, order + 1):
+        exact = h ** (k / 2) * np.prod(np.arange(k - 1, 0, -2)) if k % 2 == 0 else 0.0
+        assert abs((W**k).mean() - exact) < 4.5 * (W**k).std() / np.sqrt(W.size) + 1e-15
+    assert np.allclose(W**2, h, rtol=1e-15) if points == 2 else abs((W == 0).mean() - 2 / 3) < 4.5 * np.sqrt(2 / 9 / W.size)
+
+
+@pytest.mark.parametrize("method", [m for m in rows(("sde",)) if m.points], ids=lambda m: m.name)
+def test_discrete_methods_move_by_bounded_steps_and_refuse_what_lies_between_them(method):
+    model = sim.SDE({"x": 0}, {"x": 1})
+    ds = sim.simulate(model, {"x": 0.0}, [0.0, 0.25, 0.5], dt=0.25, members=500, method=method.name)
+    reach = 0.5 if method.points == 2 else np.sqrt(0.75)
+    steps = np.diff(ds.x.values, axis=ds.x.get_axis_num("time"))
+    assert np.allclose(np.unique(np.abs(steps).round(12)), [reach] if method.points == 2 else [0, reach])
+    with pytest.raises(ValueError, match="grid of steps.*multiples of dt"):
+        sim.simulate(model, {"x": 0.0}, [0.0, 0.3], dt=0.25, method=method.name)
+    with pytest.raises(ValueError, match="bound"):
+        sim.simulate(sim.SDE({"x": 0}, {"x": 1}, bounds={"x": sim.Reflecting(0, None)}), {"x": 1.0}, [1.0], dt=0.25,
+                     method=method.name)  # fmt: skip
