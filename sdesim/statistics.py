@@ -139,9 +139,9 @@ class Histograms:
 
     def cover(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
         """Make room for values from `low` to `high` in each row."""
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
         if not ((low < self.left) | (high >= self.right)).any():
             return
-        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
         k, first = self._bins()
         self.counts = self._moved(self, k, first)
         self.k, self.first = k, first
@@ -204,12 +204,10 @@ class EnsembleStatistics:
         own = np.ascontiguousarray(states[:, : len(self.names)], np.float64)
         fused = own.ndim == 3 and own.size > 0 and (self._sums is not None or self.count == 0)
         if fused:
-            found, flags = np.empty((*own.shape[:2], MOMENTS)), np.zeros(2, np.int64)
-            reductions().moments(
-                own.ctypes.data, self.times * own.shape[1], own.shape[2], own.shape[2], found.ctypes.data,
-                self.histograms.left.ctypes.data, self.histograms.right.ctypes.data, flags.ctypes.data,
-            )  # fmt: skip
-        if not fused or flags[0]:
+            found, lost = np.empty((*own.shape[:2], MOMENTS)), np.zeros(1, np.int64)
+            rows, n = self.times * own.shape[1], own.shape[2]
+            reductions().moments(own.ctypes.data, rows, n, n, found.ctypes.data, lost.ctypes.data)
+        if not fused or lost[0]:
             fine = np.isfinite(own).all(axis=(0, 1, *range(3, own.ndim)))
             if not fine.all():
                 return int(fine.size - fine.sum()) + self.add(states[:, :, fine])
@@ -217,12 +215,12 @@ class EnsembleStatistics:
             self.running.add(np.swapaxes(own, 0, 1), axis=2)
             self.histograms.add(own.reshape(len(self.histograms.k), -1))
         else:
-            self._take(own, found, bool(flags[1]))
+            self._take(own, found)
         if self.alive is not None:
             self.exits += (states[:, len(self.names)] > self.alive).sum(axis=1)
         return 0
 
-    def _take(self, own: NDArray[np.float64], found: NDArray[np.float64], outside: bool) -> None:
+    def _take(self, own: NDArray[np.float64], found: NDArray[np.float64]) -> None:
         """Merge a block of members by its moments while its states are in the cache."""
         times, d, n = own.shape
         if self._sums is None:
@@ -235,8 +233,7 @@ class EnsembleStatistics:
         reductions().merge(own.ctypes.data, times, d, n, n, self.count, found.ctypes.data, kept.ctypes.data,
                            products.ctypes.data)  # fmt: skip
         self.running.count += n
-        if outside:
-            self.histograms.cover(found[..., 2].ravel(), found[..., 3].ravel())
+        self.histograms.cover(found[..., 2].ravel(), found[..., 3].ravel())
         self.histograms.count(own.reshape(times * d, n), n)
 
     def merge(self, other: EnsembleStatistics) -> None:

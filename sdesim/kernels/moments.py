@@ -3,8 +3,8 @@
 Sums run in 32 interleaved partial sums that are added in a fixed order, so that the bits are those of any machine with
 any width of vectors.
 
-  moments(x, rows, stride, n, found, left, right, flags)      found[r] = (mean, Σ(x − mean)², minimum, maximum) of each
-      row of n numbers; flags[0] is raised where a mean is not finite, flags[1] where one is outside [left[r], right[r])
+  moments(x, rows, stride, n, found, flag)      found[r] = (mean, Σ(x − mean)², minimum, maximum) of each row of n
+      numbers; the flag is raised where a mean is not finite
   merge(x, times, states, stride, n, count, found, kept, C)   Chan, Golub & LeVeque's update of the rows `kept`, and of
       the sums of products C of each pair of states
   count(x, rows, stride, n, scale, first, counts, bins, index, part)      counts[r, ⌊x·scale[r]⌋ − first[r]] += 1
@@ -97,7 +97,7 @@ def _smaller(b: ir.IRBuilder, sign: str) -> Callable[[Any, Any], Any]:
 
 
 def _moments(module: ir.Module) -> None:
-    with _function(module, "moments", "FiiiFFFI") as (b, (x, rows, stride, n, found, left, right, flags)):
+    with _function(module, "moments", "FiiiFI") as (b, (x, rows, stride, n, found, flag)):
         reduce, size = _Reduction(b, n), b.sitofp(n, F64)
         low, high = _smaller(b, "<"), _smaller(b, ">")
         with loop(b, rows, name="row") as r:
@@ -117,11 +117,7 @@ def _moments(module: ir.Module) -> None:
             for k, value in enumerate((mean, square, smallest, largest)):
                 b.store(value, b.gep(out, [integer(k)]))
             infinite = b.fcmp_unordered("!=", b.fsub(mean, mean), zero)
-            outside = b.or_(b.fcmp_ordered("<", smallest, b.load(b.gep(left, [r]))),
-                            b.fcmp_ordered(">=", largest, b.load(b.gep(right, [r]))))  # fmt: skip
-            for k, flag in enumerate((infinite, outside)):
-                slot = b.gep(flags, [integer(k)])
-                b.store(b.or_(b.load(slot), b.zext(flag, I64)), slot)
+            b.store(b.or_(b.load(flag), b.zext(infinite, I64)), flag)
 
 
 def _merge(module: ir.Module) -> None:
@@ -208,7 +204,7 @@ class Reductions:
         _count(module)
         self.code = Compiled(module)
         pointer, whole = ctypes.c_void_p, ctypes.c_int64
-        self.moments = self.code.function("moments", pointer, *[whole] * 3, *[pointer] * 4)
+        self.moments = self.code.function("moments", pointer, *[whole] * 3, *[pointer] * 2)
         self.merge = self.code.function("merge", pointer, *[whole] * 5, *[pointer] * 3)
         self.count = self.code.function("count", pointer, *[whole] * 3, *[pointer] * 3, whole, *[pointer] * 2)
 

@@ -35,6 +35,13 @@ def test_a_histogram_depends_on_the_values_alone(values, cuts, bins):
         np.testing.assert_array_equal(counts, inside.sum(axis=0))
 
 
+def test_bins_hold_what_came_in_between():
+    histogram = Histograms(1, 64)
+    for values in ([0.0, 10.0], [15.9], [-5.0]):  # the second needs no other bins, the third moves them
+        histogram.add(np.array([values]))
+    assert histogram.counts.sum() == 4 and histogram.edges[0, 0] <= -5.0 and histogram.edges[0, -1] > 15.9
+
+
 def test_bins_are_as_fine_as_the_values_allow():
     histogram = Histograms(2)
     histogram.add(np.stack([np.linspace(-3.0, 5.0, 1000), np.full(1000, 3.7)]))
