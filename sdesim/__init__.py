@@ -20,6 +20,8 @@ _HOME = {
     "SDE": "models.sde",
     "PDE": "models.pde",
     "Grid": "grids",
+    "RadialGrid": "curved",
+    "SphereGrid": "curved",
     "Periodic": "boundaries",
     "Dirichlet": "boundaries",
     "Neumann": "boundaries",
@@ -48,9 +50,11 @@ __all__ = [
     "Neumann",
     "PDE",
     "Periodic",
+    "RadialGrid",
     "Reflecting",
     "Robin",
     "SDE",
+    "SphereGrid",
     "WhiteNoise",
     "brownian",
     "check",
@@ -68,6 +72,7 @@ if TYPE_CHECKING:
     from sdesim import equations
     from sdesim.boundaries import Absorbing, Dirichlet, Neumann, Periodic, Reflecting, Robin
     from sdesim.checking import check
+    from sdesim.curved import RadialGrid, SphereGrid
     from sdesim.estimation.estimate import estimate
     from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
     from sdesim.grids import Grid

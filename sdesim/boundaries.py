@@ -140,7 +140,7 @@ def robin(condition: Condition) -> tuple[Expr, Expr, Expr]:
     raise TypeError("a periodic edge is no Robin condition: it reads the far side of the axis")
 
 
-def ghost_expressions(condition: Condition, spacing: float) -> tuple[Expr, Expr]:
+def ghost_expressions(condition: Condition, spacing: float | Expr) -> tuple[Expr, Expr]:
     """A and B of ghost = A + B·u as expressions of t, the parameters and the other coordinates.
 
     >>> ghost_expressions(Dirichlet(as_node(3.0)), 0.1), ghost_expressions(Periodic(), 0.1)
@@ -269,7 +269,7 @@ def _sides(given: Any, state: str, axis: str, axes: Collection[str], names: Coll
     if isinstance(pair[0], Periodic) != isinstance(pair[1], Periodic):
         raise ValueError(f"{where} contradicts its opposite: the low side is {pair[0]!r}, the high side {pair[1]!r}; "
                          "make both Periodic(), or neither")
-    allowed = {*names, "t", *axes} - {axis}
+    allowed = {*names, "t", *axes} - {axis, "mask"}
     low, high = (_with_expressions(side, allowed, where) for side in pair)
     return low, high
 
@@ -289,8 +289,8 @@ def _fold(node: Expr) -> Expr:
     return node
 
 
-def _no_ghost(condition: Condition, spacing: float) -> ValueError:
-    return ValueError(f"{describe(condition)}: a/2 + b/h vanishes on cells of width h = {spacing:g}, so the condition "
+def _no_ghost(condition: Condition, spacing: float | Expr) -> ValueError:
+    return ValueError(f"{describe(condition)}: a/2 + b/h vanishes on cells of width h = {spacing!r}, so the condition "
                       "cannot be met there; change the sign of a or b (n points outward) or the number of cells")
 
 

@@ -30,6 +30,8 @@ _DESCRIPTIONS = {
     "SDE": "sdesim.models.sde",
     "PDE": "sdesim.models.pde",
     "Grid": "sdesim.grids",
+    "RadialGrid": "sdesim.curved",
+    "SphereGrid": "sdesim.curved",
     "GaussianField": "sdesim.fields",
     "WhiteNoise": "sdesim.fields",
     "ColouredNoise": "sdesim.fields",

@@ -1,54 +1,62 @@
-"""Where a field lives: a box cut into equal cells.
+"""Where a field lives: a box cut into cells.
 
-An axis (lo, hi, n) is cut into n cells of width Δ = (hi − lo)/n with centres lo + (i + ½)Δ, i = 0 … n−1.
-A value of a field is the mean over its cell. Arrays have the order (…, z, y, x).
+An axis (lo, hi, n) is cut into n cells of width Δ = (hi − lo)/n with centres lo + (i + ½)Δ, i = 0 … n−1; an array of
+n + 1 rising edges cuts it into cells of those ends, centred between them. A value of a field is the mean over its cell.
+Arrays have the order (…, z, y, x).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sdesim.orthogonal import Array, Cut, Orthogonal, as_cut, as_mask, cuts_from_dict, cuts_to_dict
+
 AXIS_NAMES = ("x", "y", "z")
-Axis = tuple[float, float, int]
 
 
-@dataclass(frozen=True, init=False, repr=False)
-class Grid:
-    """A box of equal cells in one to three dimensions.
+@dataclass(frozen=True, init=False, repr=False, eq=False)
+class Grid(Orthogonal):
+    """A box of cells in one to three dimensions.
 
     Args:
-        x, y, z: ``(lo, hi, cells)`` for each axis that the grid has; cells is an integer ≥ 2.
+        x, y, z: ``(lo, hi, cells)`` for each axis that the grid has, cells an integer ≥ 2; or, for cells that are not
+            equally wide, a rising array of their ends (a list or tuple of three is always ``(lo, hi, cells)``).
+        mask: cells that are left out (an obstacle, land): a boolean array or DataArray over the grid, True in them.
+            Their faces are edges of the field, where a model's boundary condition "mask" holds; no flux by default.
 
     Raises:
-        TypeError: an axis that is not ``(lo, hi, cells)``, cells that are no integer, an unknown axis name.
-        ValueError: fewer than two cells, ends that are not finite, ``lo >= hi``, no axis at all.
+        TypeError: an axis of another form, cells that are no integer, an unknown axis name, a mask that is not boolean.
+        ValueError: fewer than two cells, ends that are not finite, ``lo >= hi``, edges that do not rise, no axis at
+            all, a mask of another shape, or one that leaves out no cell or every cell.
 
     >>> grid = Grid(x=(0.0, 1.0, 4), y=(0.0, 2.0, 2))
     >>> grid.axes, grid.shape, grid.cell_volume
     (('y', 'x'), (2, 4), 0.25)
     >>> grid.coordinates["x"]
     array([0.125, 0.375, 0.625, 0.875])
+    >>> Grid(x=np.geomspace(1.0, 16.0, 5)).coordinates["x"]
+    array([ 1.5,  3. ,  6. , 12. ])
     """
 
-    x: Axis | None
-    y: Axis | None
-    z: Axis | None
+    x: Cut | None
+    y: Cut | None
+    z: Cut | None
+    mask: NDArray[np.bool_] | None
 
-    def __init__(self, x: Any = None, y: Any = None, z: Any = None, **unknown: Any) -> None:
+    def __init__(self, x: Any = None, y: Any = None, z: Any = None, *, mask: Any = None, **unknown: Any) -> None:
         if unknown:
             raise TypeError(f"a Grid has the axes x, y and z; got {', '.join(sorted(unknown))}: rename the axis")
         given = {"x": x, "y": y, "z": z}
         if all(value is None for value in given.values()):
             raise ValueError("a Grid needs at least one axis, for example Grid(x=(0.0, 1.0, 64)); got none")
         for name, value in given.items():
-            object.__setattr__(self, name, None if value is None else _axis(name, value))
+            object.__setattr__(self, name, None if value is None else as_cut(name, value))
+        object.__setattr__(self, "mask", as_mask(self, mask))
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -56,61 +64,34 @@ class Grid:
         return tuple(name for name in reversed(AXIS_NAMES) if getattr(self, name) is not None)
 
     @property
-    def dimension(self) -> int:
-        """Number of axes."""
-        return len(self.axes)
+    def is_box(self) -> bool:
+        """Whether the cells are equal boxes."""
+        return all(self.is_even(name) for name in self.axes)
+
+    def is_plain(self, name: str) -> bool:
+        """Whether all cells along an axis are equally wide."""
+        return self.is_even(name)
+
+    def passage(self, name: str) -> Array:
+        """Areas of the faces across an axis, but for a factor that is constant along it: ones."""
+        return self.along(name, np.ones(self.axis(name)[2] + 1))
+
+    def share(self, name: str) -> Array:
+        """1/Δ of the cells along an axis."""
+        return self.along(name, 1.0 / np.diff(self.edges[name]))
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Cells along each axis, in array order."""
-        return tuple(self.axis(name)[2] for name in self.axes)
-
-    @property
-    def size(self) -> int:
-        """Number of cells."""
-        return math.prod(self.shape)
-
-    @property
-    def lengths(self) -> dict[str, float]:
-        """hi − lo of each axis, in array order."""
-        return {name: self.axis(name)[1] - self.axis(name)[0] for name in self.axes}
-
-    @property
-    def spacing(self) -> dict[str, float]:
-        """Width of the cells along each axis, in array order."""
-        return {name: length / self.axis(name)[2] for name, length in self.lengths.items()}
-
-    @property
-    def cell_volume(self) -> float:
-        """Length, area or volume of one cell."""
-        return math.prod(self.spacing.values())
-
-    @property
-    def coordinates(self) -> dict[str, NDArray[np.float64]]:
-        """Cell centres of each axis, one-dimensional, in array order."""
-        return {name: self.axis(name)[0] + (np.arange(self.axis(name)[2], dtype=np.float64) + 0.5) * width
-                for name, width in self.spacing.items()}
-
-    @property
-    def mesh(self) -> dict[str, NDArray[np.float64]]:
-        """Cell centres of each axis, shaped to broadcast against a field: x is (1, 1, n), y is (1, n, 1), …
-
-        >>> {name: centres.shape for name, centres in Grid(x=(0, 1, 4), y=(0, 1, 2)).mesh.items()}
-        {'y': (2, 1), 'x': (1, 4)}
-        """
-        shapes = np.eye(self.dimension, dtype=bool)
-        return {name: centres.reshape(np.where(along, centres.size, 1))
-                for along, (name, centres) in zip(shapes, self.coordinates.items(), strict=True)}
-
-    def axis(self, name: str) -> Axis:
-        """(lo, hi, cells) of one axis; KeyError when the grid does not have it."""
-        value: Axis | None = getattr(self, name) if name in AXIS_NAMES else None
-        if value is None:
-            raise KeyError(f"this grid has the axes {', '.join(sorted(self.axes))}; got {name!r}")
-        return value
+    def volumes(self) -> Array:
+        """Length, area or volume of every cell, in the grid's shape."""
+        total = np.ones(self.shape)
+        for name, edges in self.edges.items():
+            total = total * (self.spacing[name] if self.is_even(name) else self.along(name, np.diff(edges)))
+        return total
 
     def coarsen(self, factor: int | Mapping[str, int]) -> Grid:
         """The grid whose cells are ``factor`` times as wide (one number, or one for each axis).
+
+        A coarse cell is left out where all of its cells are.
 
         Raises:
             ValueError: a factor that does not divide the cells of its axis, or leaves fewer than two.
@@ -118,18 +99,21 @@ class Grid:
         >>> Grid(x=(0, 1, 8)).coarsen(2)
         Grid(x=(0.0, 1.0, 4))
         """
-        coarse: dict[str, Axis] = {}
-        for name in self.axes:
+        coarse: dict[str, Any] = {}
+        mask = self.mask
+        for k, name in enumerate(self.axes):
             lo, hi, cells = self.axis(name)
             ratio = factor.get(name, 1) if isinstance(factor, Mapping) else factor
             if ratio < 1 or cells % ratio:
                 raise ValueError(f"the factor along {name} must divide its {cells} cells; got {ratio}")
-            coarse[name] = (lo, hi, cells // ratio)
-        return Grid(**coarse)
+            coarse[name] = (lo, hi, cells // ratio) if self.is_even(name) else self.edges[name][::ratio]
+            if mask is not None:
+                mask = np.asarray(mask.reshape(*mask.shape[:k], -1, ratio, *mask.shape[k + 1 :]).all(axis=k + 1))
+        return Grid(**coarse, mask=mask if mask is not None and mask.any() else None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data from which `from_dict` builds the same grid."""
-        return {"kind": "grid", **{name: list(self.axis(name)) for name in reversed(self.axes)}}
+        """Plain data from which `from_dict` builds the same grid; a mask stays an array."""
+        return {"kind": "grid", **cuts_to_dict(self), **({} if self.mask is None else {"mask": self.mask})}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Grid:
@@ -141,25 +125,4 @@ class Grid:
         """
         if data.get("kind") != "grid":
             raise ValueError(f"a grid's description has kind 'grid'; got {data.get('kind')!r}")
-        return cls(**{name: tuple(value) for name, value in data.items() if name != "kind"})
-
-    def __repr__(self) -> str:
-        return f"Grid({', '.join(f'{name}={self.axis(name)}' for name in reversed(self.axes))})"
-
-
-def _axis(name: str, value: Any) -> Axis:
-    if not isinstance(value, tuple | list) or len(value) != 3:
-        raise TypeError(f"axis {name} is (lo, hi, cells), for example (0.0, 1.0, 64); got {value!r}")
-    lo, hi, cells = value
-    for end in (lo, hi):
-        if not isinstance(end, Real) or isinstance(end, bool):
-            raise TypeError(f"the ends of axis {name} are numbers; got {end!r}")
-    if not isinstance(cells, Integral) or isinstance(cells, bool):
-        raise TypeError(f"axis {name} has a whole number of cells; got {cells!r}: write it as an int")
-    if cells < 2:
-        raise ValueError(f"axis {name} needs at least two cells; got {cells}: leave the axis out instead")
-    if not (math.isfinite(lo) and math.isfinite(hi)):
-        raise ValueError(f"the ends of axis {name} must be finite; got ({lo}, {hi})")
-    if not lo < hi:
-        raise ValueError(f"axis {name} runs from lo to hi with lo < hi; got ({lo}, {hi}): swap or move its ends")
-    return float(lo), float(hi), int(cells)
+        return cls(**cuts_from_dict(data))

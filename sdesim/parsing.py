@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import sympy
 
 CONSTANTS = {"pi": math.pi, "e": math.e}
-DERIVATIVES = ("ddx", "ddy", "ddz")
+DERIVATIVES = ("ddx", "ddy", "ddz", "ddr", "ddlat", "ddlon")
 _ONE_ARGUMENT = frozenset(UNARY)
 FUNCTION_NAMES = _ONE_ARGUMENT | {"min", "max", "where"}
 RESERVED = FUNCTION_NAMES | frozenset(CONSTANTS) | frozenset(DERIVATIVES)
@@ -181,7 +181,7 @@ def parse(
     """Read one equation from text.
 
     `names` are the symbols allowed (None: any), `what` names the equation in errors, and `derivatives` are the states
-    whose first derivatives ddx(u), ddy(u), ddz(u) may appear. Raises EquationError.
+    whose first derivatives ddx(u), ddy(u), … may appear. Raises EquationError.
 
     >>> parse("x - x**3", names=["x"])
     x - x**3

@@ -80,8 +80,9 @@ def name_to_latex(name: str) -> str:
     >>> name_to_latex("sigma_x")
     '\\\\sigma_{x}'
     """
-    if name[:3] in ("ddx", "ddy", "ddz") and name.endswith(")"):
-        return rf"\partial_{{{name[2]}}} {name_to_latex(name[4:-1])}"
+    if name.startswith("dd") and name.endswith(")"):
+        axis, _, state = name[2:-1].partition("(")
+        return rf"\partial_{{{axis}}} {name_to_latex(state)}"
     stem, _, below = name.partition("_")
     digits = stem.rstrip("0123456789")
     if digits != stem and digits and not below:

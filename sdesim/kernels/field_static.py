@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from sdesim.calculus import evaluate, free_symbols
 from sdesim.expressions import Expr
-from sdesim.stencils import Static, Stencil
+from sdesim.geometry import factor
+from sdesim.stencil_terms import Static
+from sdesim.stencils import Stencil
 
 Array: TypeAlias = NDArray[np.float64]
 Parameters: TypeAlias = Mapping[str, Any]
@@ -33,8 +35,7 @@ def static_arrays(stencil: Stencil, parameters: Parameters) -> dict[str, Array]:
     arrays = {}
     for name, static in stencil.statics.items():
         with np.errstate(all="ignore"):
-            values = _cells(stencil, static, parameters) if static.mean == "cell" else _faces(
-                stencil, static, parameters)
+            values = _MEANS.get(static.mean, _faces)(stencil, static, parameters)
         _check(static, values)
         arrays[name] = np.ascontiguousarray(_trim(stencil, static, values))
     return arrays
@@ -51,10 +52,18 @@ def _check(static: Static, values: Array) -> None:
 
 def is_row(stencil: Stencil, static: Static) -> bool:
     """Whether a static array varies along x alone, so that one row serves the whole grid."""
-    axes = stencil.model.grid.axes
-    names = free_symbols(static.expression)
-    along_x = static.mean == "cell" or static.axis == len(axes) - 1
+    grid = stencil.model.grid
+    axes, names = grid.axes, free_symbols(static.expression)
+    if static.factor and any(n > 1 for n in _factor(stencil, static).shape[:-1]):
+        return False
+    along_x = static.mean in ("cell", "metric") or static.axis == len(axes) - 1
     return along_x and not names & (set(axes[:-1]) | set(stencil.model.fields))
+
+
+def _factor(stencil: Stencil, static: Static) -> Array:
+    """The factor of a static array's axis, on cells or on faces."""
+    grid, k = stencil.model.grid, static.axis
+    return factor(grid, grid.axes[k], static.periodic[k], static.factor)
 
 
 def _trim(stencil: Stencil, static: Static, values: Array) -> Array:
@@ -72,8 +81,11 @@ def _environment(stencil: Stencil, static: Static, parameters: Parameters, clamp
     env: dict[str, Any] = {name: _over_members(value, n) for name, value in parameters.items()}
     for k, axis in enumerate(grid.axes):
         centres = grid.coordinates[axis]
-        reach = 0.0 if clamp else grid.spacing[axis]
-        ghosts = (centres[-1], centres[0]) if static.periodic[k] else (centres[0] - reach, centres[-1] + reach)
+        edges = grid.edges[axis]
+        reach = (grid.spacing[axis],) * 2 if grid.is_even(axis) else (
+            2.0 * (centres[0] - edges[0]), 2.0 * (edges[-1] - centres[-1]))
+        low, high = (0.0, 0.0) if clamp else reach
+        ghosts = (centres[-1], centres[0]) if static.periodic[k] else (centres[0] - low, centres[-1] + high)
         padded = np.concatenate([ghosts[:1], centres, ghosts[1:]])
         env[axis] = padded.reshape([1, *(-1 if j == k else 1 for j in range(n))])
     for name, values in stencil.model.fields.items():
@@ -112,8 +124,7 @@ def _faces(stencil: Stencil, static: Static, parameters: Parameters) -> Array:
     """Values on the low faces along one axis: the mean of two cells, or ("point", edges) the value there."""
     grid, k = stencil.model.grid, static.axis
     env = _environment(stencil, static, parameters, clamp=True)
-    lo, _, n = grid.axis(grid.axes[k])
-    faces = lo + np.arange(n + 1) * grid.spacing[grid.axes[k]]
+    faces = grid.edges[grid.axes[k]]
     if static.periodic[k] and static.mean == "point":
         faces[-1] = faces[0]
     low, high = _slices(k, grid.dimension, 0, -1), _slices(k, grid.dimension, 1, None)
@@ -124,26 +135,48 @@ def _faces(stencil: Stencil, static: Static, parameters: Parameters) -> Array:
     values = _evaluated(static, on_faces, shape)
     cells = _evaluated(static, env, tuple(m + 2 for m in grid.shape))
     a, b = cells[low], cells[high]
-    mean = _harmonic(a, b) if static.mean == "harmonic" else (a + b) * 0.5
+    even = grid.is_even(grid.axes[k])
+    blend = 0.5 if even else factor(grid, grid.axes[k], static.periodic[k], "blend")
+    mean = _harmonic(a, b, blend) if static.mean == "harmonic" else (a + b) * 0.5 if even else a + (b - a) * blend
     inside = slice(None) if static.periodic[k] else slice(1, -1)
     inner = (slice(None), *(inside if j == k else slice(None) for j in range(grid.dimension)))
     if static.mean != "point":
         values[inner] = mean[inner]
     values = np.where(np.isfinite(values), values, mean)
     padded = np.zeros((values.shape[0], *(m + 2 for m in grid.shape)))
+    if static.factor:
+        values = values * _beside(_factor(stencil, static), k)
     padded[high] = values * static.scale
     return padded
 
 
-def _harmonic(a: Array, b: Array) -> Array:
-    """2ab/(a + b), and 0 where both vanish; a negative value passes through, so that it is seen."""
-    total = a + b
+def _metric(stencil: Stencil, static: Static, parameters: Parameters) -> Array:
+    """A factor of an axis, on cells or on their low faces."""
+    grid, k, values = stencil.model.grid, static.axis, _factor(stencil, static)
+    on_faces = values.shape[k] == grid.shape[k] + 1
+    values = _beside(values, k) if on_faces else np.pad(values, [(int(n > 1),) * 2 for n in values.shape], mode="edge")
+    padded = np.zeros((1, *(n + 2 for n in grid.shape)))
+    padded[_slices(k, grid.dimension, int(on_faces), None)] = values
+    return padded
+
+
+def _beside(values: Array, axis: int) -> Array:
+    """Values on the faces across an axis, with those of the cells beyond the edges of the other axes."""
+    return np.pad(values, [(int(n > 1 and j != axis),) * 2 for j, n in enumerate(values.shape)], mode="edge")
+
+
+def _harmonic(a: Array, b: Array, share: float | Array) -> Array:
+    """1/(θ/a + (1 − θ)/b), θ the share of a in the way, 0 where both vanish; a negative value passes, to be seen."""
+    total = a + b if isinstance(share, float) else (b * share + a * (1.0 - share)) * 2.0
     mean = a * b * 2.0 / np.where(total == 0.0, 1.0, total)
     return np.where((a < 0.0) | (b < 0.0), np.minimum(a, b), mean)
 
 
 def _slices(axis: int, axes: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
     return (slice(None), *(slice(start, stop) if j == axis else slice(None) for j in range(axes)))
+
+
+_MEANS = {"cell": _cells, "metric": _metric}
 
 
 def edge_coordinates(stencil: Stencil, axis: int) -> dict[str, Array]:

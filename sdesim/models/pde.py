@@ -20,8 +20,8 @@ from sdesim import boundaries
 from sdesim.calculus import differentiate, free_symbols
 from sdesim.expressions import Expr, is_zero
 from sdesim.fields import ColouredNoise, WhiteNoise
-from sdesim.grids import Grid
 from sdesim.models import pde_input, pde_text
+from sdesim.orthogonal import Orthogonal
 from sdesim.printing import to_text
 
 Tensor: TypeAlias = tuple[tuple[Expr, ...], ...]
@@ -58,13 +58,14 @@ class PDE:
         ValueError: an expression with an unknown name, a negative diffusivity or a tensor that is negative in
             some direction (for the given parameters), an array of the wrong shape, a reserved or repeated name.
 
+    >>> from sdesim.grids import Grid
     >>> print(PDE(Grid(x=(0, 1, 8)), diffusivity="kappa", reaction="-u", parameters={"kappa": 0.1}))
     ∂u/∂t = ∇·(kappa ∇u) - u
     kappa = 0.1
     x: ∂u/∂n = 0 on both sides
     """
 
-    grid: Grid
+    grid: Orthogonal
     state: tuple[str, ...] = ("u",)
     _: KW_ONLY
     diffusivity: Mapping[str, Mapping[str, Diffusivity]] | Any
@@ -98,6 +99,7 @@ class PDE:
     def uses(self, piece: str) -> frozenset[str]:
         """Names that one piece (diffusivity, velocity, reaction, hyperdiffusivity or noise) depends on.
 
+        >>> from sdesim.grids import Grid
         >>> sorted(PDE(Grid(x=(0, 1, 8)), diffusivity="k*x", parameters={"k": 1.0}).uses("diffusivity"))
         ['k', 'x']
         """
@@ -126,6 +128,7 @@ class PDE:
     def noise_kind(self) -> str:
         """"none", "additive" (the amplitude is free of the states) or "multiplicative".
 
+        >>> from sdesim.grids import Grid
         >>> PDE(Grid(x=(0, 1, 8)), diffusivity=1.0, noise=WhiteNoise("u")).noise_kind
         'multiplicative'
         """
@@ -155,6 +158,7 @@ class PDE:
     def from_dict(cls, data: Mapping[str, Any]) -> PDE:
         """The model that `to_dict` described.
 
+        >>> from sdesim.grids import Grid
         >>> model = PDE(Grid(x=(0, 1, 8)), diffusivity="1 + x**2")
         >>> PDE.from_dict(model.to_dict()) == model
         True

@@ -10,22 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdesim import arithmetic, boundaries
+from sdesim import arithmetic, boundaries, walls
 from sdesim.calculus import evaluate, free_symbols
 from sdesim.expressions import Expr, const, is_zero
 from sdesim.fields import ColouredNoise, WhiteNoise
-from sdesim.grids import AXIS_NAMES, Grid
-from sdesim.parsing import RESERVED, as_expr
+from sdesim.grids import AXIS_NAMES
+from sdesim.orthogonal import Orthogonal
+from sdesim.parsing import DERIVATIVES, RESERVED, as_expr
 from sdesim.wellformed import check_name
 
 
 def normalise(model: Any) -> dict[str, Any]:
     """The normal form of every argument of `PDE`, by attribute name. Raises what `PDE` documents."""
-    if not isinstance(model.grid, Grid):
-        raise TypeError(f"a PDE lives on a Grid, for example Grid(x=(0.0, 1.0, 64)); got {model.grid!r}")
+    if not isinstance(model.grid, Orthogonal):
+        raise TypeError("a PDE lives on a Grid, RadialGrid or SphereGrid, for example Grid(x=(0.0, 1.0, 64)); got "
+                        f"{model.grid!r}")
     state = _states(model.state)
     parameters, fields = _parameters(model.parameters, model.grid)
-    _check_names(state, {**parameters, **fields})
+    _check_names(state, {**parameters, **fields}, model.grid.axes)
     reader = _Reader(model.grid, state, frozenset(parameters), fields)
     result: dict[str, Any] = {
         "state": state,
@@ -35,7 +37,8 @@ def normalise(model: Any) -> dict[str, Any]:
         "reaction": _reaction(model.reaction, reader),
         "hyperdiffusivity": _hyperdiffusivity(model.hyperdiffusivity, reader, parameters),
         "noise": _noise(model.noise, reader),
-        "boundary": boundaries.normalise(model.boundary, model.grid.axes, state, parameters),
+        "boundary": boundaries.normalise(walls.of_grid(model.grid, model.boundary, state), walls.places(model.grid),
+                                         state, parameters),
         "units": _units(model.units),
         "fields": fields,
     }
@@ -48,7 +51,7 @@ def normalise(model: Any) -> dict[str, Any]:
 class _Reader:
     """Turns one entry into an `Expr`; an array is added to `fields` under the name of its place."""
 
-    grid: Grid
+    grid: Orthogonal
     state: tuple[str, ...]
     parameters: frozenset[str]
     fields: dict[str, NDArray[np.float64]]
@@ -58,8 +61,8 @@ class _Reader:
             return self._array(value, place)
         names = {*self.parameters, *self.fields, *self.grid.axes, "t", *(self.state if states else ())}
         node = as_expr(value, names=names, what=place, derivatives=self.state if states else ())
-        missing = [f"dd{axis}" for axis in AXIS_NAMES if axis not in self.grid.axes
-                   and any(name.startswith(f"dd{axis}(") for name in free_symbols(node))]
+        missing = [name for name in DERIVATIVES if name[2:] not in self.grid.axes
+                   and any(used.startswith(f"{name}(") for used in free_symbols(node))]
         if missing:
             raise ValueError(f"{place}: {missing[0]} is a derivative along an axis that the grid lacks; its axes are "
                              f"{', '.join(self.grid.axes)}")
@@ -94,7 +97,7 @@ def _states(state: Any) -> tuple[str, ...]:
     return names
 
 
-def _parameters(given: Any, grid: Grid) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
+def _parameters(given: Any, grid: Orthogonal) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
     numbers: dict[str, float] = {}
     fields: dict[str, NDArray[np.float64]] = {}
     for name, value in dict(given or {}).items():
@@ -107,11 +110,11 @@ def _parameters(given: Any, grid: Grid) -> tuple[dict[str, float], dict[str, NDA
     return numbers, fields
 
 
-def _check_names(state: Sequence[str], parameters: Mapping[str, Any]) -> None:
+def _check_names(state: Sequence[str], parameters: Mapping[str, Any], axes: Sequence[str]) -> None:
     for name in (*state, *parameters):
         kind = "state" if name in state else "parameter"
         check_name(name, kind)
-        taken = ("a coordinate" if name in AXIS_NAMES else "the time" if name == "t" else
+        taken = ("a coordinate" if name in (*AXIS_NAMES, *axes) else "the time" if name == "t" else
                  "a function or constant" if name in RESERVED else
                  "a state" if kind == "parameter" and name in state else
                  "a parameter" if kind == "state" and name in parameters else None)
@@ -164,7 +167,7 @@ def _velocity(value: Any, reader: _Reader) -> dict[str, dict[str, Expr]]:
         return {}
     if not isinstance(value, Mapping):
         raise TypeError(f'velocity is a mapping such as {{"x": 1.0}}; got {value!r}')
-    by_axis = {key: entry for key, entry in value.items() if key in AXIS_NAMES}
+    by_axis = {key: entry for key, entry in value.items() if key in (*AXIS_NAMES, *reader.grid.axes)}
     by_state = _per_state({key: entry for key, entry in value.items() if key not in by_axis}, reader, "velocity")
     result: dict[str, dict[str, Expr]] = {}
     for name in reader.state:

@@ -9,11 +9,12 @@ import numpy as np
 
 from sdesim import boundaries
 from sdesim.calculus import differentiate, free_symbols, substitute
+from sdesim.curved import grid_from_dict
 from sdesim.expressions import Expr, const, is_zero, symbol
 from sdesim.fields import noise_from_dict, noise_to_dict
-from sdesim.grids import Grid
 from sdesim.printing import to_latex as latex
 from sdesim.printing import to_text
+from sdesim.walls import MASK, places
 
 
 def affine(reaction: Expr | None, states: tuple[str, ...], state: str) -> tuple[Expr, dict[str, Expr]]:
@@ -34,14 +35,14 @@ def to_plain(model: Any) -> str:
     lines = [f"∂{name}/∂t = {_sum(_terms(model, name, _PLAIN))}" for name in model.state]
     if model.parameters:
         lines.append(", ".join(f"{name} = {value:g}" for name, value in model.parameters.items()))
-    for axis in reversed(model.grid.axes):
+    for axis in (*reversed(model.grid.axes), *places(model.grid)[model.grid.dimension :]):
         sides = {name: row[axis] for name, row in model.boundary.items()}
         shared = len({tuple(map(boundaries.describe, pair)) for pair in sides.values()}) == 1
         for name, (low, high) in list(sides.items())[: 1 if shared else None]:
             label = axis if shared else f"{axis}, {name}"
             first, last = boundaries.describe(low), boundaries.describe(high)
             if first == last:
-                both = "" if first == "periodic" else " on both sides"
+                both = "" if first == "periodic" or axis == MASK else " on both sides"
                 lines.append(f"{label}: {first}{both}")
             else:
                 lines.append(f"{label}: {first} at the low side, {last} at the high side")
@@ -130,7 +131,7 @@ def from_dict(data: Mapping[str, Any]) -> dict[str, Any]:
     noise = {name: noise_from_dict(term) for name, term in data["noise"].items()}
     fields = {name: np.asarray(value, dtype=float) for name, value in data["fields"].items()}
     return {
-        "grid": Grid.from_dict(data["grid"]), "state": tuple(data["state"]), "boundary": boundary, "noise": noise,
+        "grid": grid_from_dict(data["grid"]), "state": tuple(data["state"]), "boundary": boundary, "noise": noise,
         "parameters": {**data["parameters"], **fields}, "units": data["units"],
         **{name: data[name] for name in ("diffusivity", "velocity", "reaction")},
         "hyperdiffusivity": data.get("hyperdiffusivity"),  # descriptions of the first version have none

@@ -1,0 +1,233 @@
+"""The terms of a discrete right-hand side: fluxes through the faces of a cell, as expressions of the cells around it.
+
+See `sdesim.stencils` for the equations and `sdesim.geometry` for what a face lets through where cells are not equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sdesim import boundaries
+from sdesim.calculus import rebuild, substitute, walk
+from sdesim.expressions import COMPARISONS, LOGICAL, Expr, const, is_zero, load, maximum, minimum, symbol
+from sdesim.models.pde import PDE
+
+Offset: TypeAlias = tuple[int, ...]
+_BOOLEAN = frozenset(COMPARISONS) | frozenset(LOGICAL)
+
+
+@dataclass(frozen=True)
+class Static:
+    """An array computed before the first step from coordinates, coefficient fields and parameters.
+
+    `mean` says where its values stand: "cell" at cell centres (ghost cells included); "harmonic" on the low face of
+    each cell along `axis` (an index in array order) as the mean of two cells; "point" there as the expression's own
+    value. `scale` multiplies them, and so does a factor of the axis' `metric` (`sdesim.geometry`) if one is named.
+    `periodic` tells for each axis whether the values continue at the far side.
+    """
+
+    expression: Expr
+    mean: str
+    axis: int
+    scale: float
+    periodic: tuple[bool, ...]
+    factor: str = ""
+
+
+class Terms:
+    """Writes the terms of one model as loads around a cell, and names the static arrays that they need."""
+
+    def __init__(self, model: PDE, advection: str) -> None:
+        self.model, self.advection = model, advection
+        self.axes = model.grid.axes
+        self.even = [model.grid.is_plain(axis) for axis in self.axes]
+        self.spacing = [model.grid.spacing[axis] if even else 1.0 for axis, even in zip(self.axes, self.even)]
+        self.here: Offset = (0,) * len(self.axes)
+        self.unit = [tuple(int(k == axis) for k in range(len(self.axes))) for axis in range(len(self.axes))]
+        self.moving = model.variable_names | {"t"}
+        self.spatial = frozenset(self.axes) | frozenset(model.fields)
+        self.names: dict[Static, str] = {}
+
+    def diffusion(self, state: str) -> Expr:
+        """∇·(Σ_j D_j ∇u_j), summed over axes and driving states."""
+        total = const(0.0)
+        drivers = self.model.diffusivity.get(state, {})
+        for axis in range(len(self.axes)):
+            for driver, term in drivers.items():
+                entry = term if isinstance(term, Expr) else self._entry(term, axis, axis)
+                if not is_zero(entry):
+                    total = total + self._diffusion(state, driver, entry, axis)
+        for driver, term in drivers.items():
+            if not isinstance(term, Expr):
+                total = total + self._mixed(state, driver, term)
+        return total
+
+    def transport(self, state: str) -> Expr:
+        """∇·(v u), summed over axes."""
+        total = const(0.0)
+        speeds = self.model.velocity.get(state, {}) if self.model.velocity else {}
+        for axis, name in enumerate(self.axes):
+            if name in speeds and not is_zero(speeds[name]):
+                total = total + self._transport(state, speeds[name], axis)
+        return total
+
+    def reaction(self, state: str) -> Expr:
+        """The reaction at a cell."""
+        reaction = self.model.reaction.get(state)
+        return const(0.0) if reaction is None else self.at(state, reaction, self.here)
+
+    def noise(self, state: str, amplitude: Expr) -> Expr:
+        """The noise amplitude at a cell, over √V where cells differ."""
+        here = self.at(state, amplitude, self.here)
+        return here if self.model.grid.is_box else here * self._factor(state, "root", 0, self.here)
+
+    def _diffusion(self, state: str, driver: str, D: Expr, axis: int) -> Expr:
+        """∂(D ∂u) along one axis."""
+        left, right = self._steps(driver, axis)
+        even, scale = self.even[axis], 1.0 / self.spacing[axis] ** 2
+        low, high = self.here, self.unit[axis]
+        if not self._depends(D, self.spatial | self.model.variable_names):
+            if even:
+                return (D * scale) * (right - left)
+            g = [self._factor(state, "conductance", axis, offset) for offset in (low, high)]
+            return self._shared(state, axis, D * (g[1] * right - g[0] * left))
+        if self._depends(D, self.moving):
+            face = [self._mean(state, D, axis, offset, scale, "conductance") for offset in (low, high)]
+            return self._shared(state, axis, face[1] * right - face[0] * left)
+        mean = "harmonic" if state == driver else "arithmetic"
+        name = self._static(state, D, mean, axis, scale, "" if even else "conductance")
+        return self._shared(state, axis, load(name, high) * right - load(name, low) * left)
+
+    def _mean(self, state: str, node: Expr, axis: int, face: Offset, scale: float, factor: str) -> Expr:
+        """Mean over the cells on both sides of the low face of the cell at `face`, times a factor of the axis."""
+        low, high = self.at(state, node, _plus(face, _minus(self.unit[axis]))), self.at(state, node, face)
+        if self.even[axis]:
+            return (low + high) * (0.5 * scale)
+        return self._between(state, low, high, axis, face) * self._factor(state, factor, axis, face)
+
+    def _between(self, state: str, low: Expr, high: Expr, axis: int, face: Offset) -> Expr:
+        """The value at a face by linear interpolation."""
+        if self.even[axis]:
+            return (low + high) * 0.5
+        return low + (high - low) * self._factor(state, "blend", axis, face)
+
+    def _shared(self, state: str, axis: int, flux: Expr) -> Expr:
+        """A sum of fluxes over the cell's volume."""
+        return flux if self.even[axis] else flux * self._factor(state, "share", axis, self.here)
+
+    def _factor(self, state: str, factor: str, axis: int, offset: Offset) -> Expr:
+        """A factor of an uneven axis at a cell, or at its low face."""
+        return load(self._static(state, const(1.0), "metric", axis, 1.0, factor), offset)
+
+    def _steps(self, state: str, axis: int) -> tuple[Expr, Expr]:
+        """Differences u_c − u_low and u_high − u_c."""
+        high = self.unit[axis]
+        u = load(state, self.here)
+        return u - load(state, _minus(high)), load(state, high) - u
+
+    def _transport(self, state: str, v: Expr, axis: int) -> Expr:
+        """∂(v u) along one axis."""
+        high = self.unit[axis]
+        low, scale = _minus(high), 1.0 / self.spacing[axis]
+        cells = [load(state, offset) for offset in (low, self.here, high)]
+        faces = self.here, high
+        if not self._depends(v, self.spatial | self.model.variable_names):
+            speeds = [v * scale if self.even[axis] else v * self._factor(state, "passage", axis, face)
+                      for face in faces]
+        elif not self._depends(v, self.moving):
+            name = self._static(state, v, "point", axis, scale, "" if self.even[axis] else "passage")
+            speeds = [load(name, self.here), load(name, high)]
+        elif self.advection == "central" and self.even[axis]:
+            before, after = self.at(state, v, low), self.at(state, v, high)
+            return (after * cells[2] - before * cells[0]) * (0.5 * scale)
+        else:
+            speeds = [self._mean(state, v, axis, face, scale, "passage") for face in faces]
+        fluxes = [self._face_flux(c, cells[k], cells[k + 1], (state, axis, faces[k])) for k, c in enumerate(speeds)]
+        return self._shared(state, axis, fluxes[1] - fluxes[0])
+
+    def _face_flux(self, v: Expr, left: Expr, right: Expr, face: tuple[str, int, Offset]) -> Expr:
+        if self.advection == "central":
+            return v * self._between(face[0], left, right, *face[1:])
+        return maximum(v, 0.0) * left + minimum(v, 0.0) * right
+
+    def _mixed(self, state: str, driver: str, tensor: tuple[tuple[Expr, ...], ...]) -> Expr:
+        """Σ over pairs of axes of (D_kl + D_lk) ∂²u/∂x_k∂x_l of a constant tensor, by the four corner cells."""
+        total = const(0.0)
+        for k in range(len(self.axes)):
+            for l in range(k):
+                both = self._entry(tensor, k, l) + self._entry(tensor, l, k)
+                if is_zero(both):
+                    continue
+                if not self.model.grid.is_box:
+                    raise ValueError(f"the diffusivity tensor of {state} couples {self.axes[l]} and {self.axes[k]}, "
+                                     "which needs a Grid of equal cells; align the axes with the tensor")
+                self._refuse_edges(state, driver, (k, l))
+                u = {(a, b): load(driver, tuple(a * p + b * q for p, q in zip(self.unit[k], self.unit[l])))
+                     for a in (-1, 1) for b in (-1, 1)}
+                scale = 0.25 / (self.spacing[k] * self.spacing[l])
+                total = total + (both * scale) * ((u[1, 1] - u[1, -1]) - (u[-1, 1] - u[-1, -1]))
+        return total
+
+    def _refuse_edges(self, state: str, driver: str, pair: tuple[int, int]) -> None:
+        for axis in (self.axes[k] for k in pair):
+            if not all(isinstance(self.model.boundary[s][axis][0], boundaries.Periodic) for s in (state, driver)):
+                raise ValueError(f"the diffusivity tensor of {state} couples the axes {self.axes[pair[0]]} and "
+                                 f"{self.axes[pair[1]]}, which needs periodic edges along both, but {axis} is not "
+                                 "periodic; make it Periodic(), or align the axes with the tensor")
+
+    def _entry(self, tensor: tuple[tuple[Expr, ...], ...], k: int, l: int) -> Expr:
+        """Entry of a tensor in x-y-z order for two axes in array order."""
+        last = len(self.axes) - 1
+        return tensor[last - k][last - l]
+
+    def at(self, state: str, expression: Expr, offset: Offset) -> Expr:
+        """A cell's value of an expression, `offset` cells away; its static parts become static arrays."""
+        lowered = self._hoist(state, expression)
+        return substitute(lowered, {**self._values(offset), **self._static_loads(offset)})
+
+    def _values(self, offset: Offset) -> dict[str, Expr]:
+        values = {s: load(s, offset) for s in self.model.state}
+        for k, axis in enumerate(self.axes):
+            ahead, behind = (_plus(offset, self.unit[k]), _plus(offset, _minus(self.unit[k])))
+            for s in self.model.state:
+                if self.even[k]:
+                    values[f"dd{axis}({s})"] = (load(s, ahead) - load(s, behind)) * (0.5 / self.spacing[k])
+                    continue
+                before, after = (self._factor(s, f"slope_{side}", k, offset) for side in ("low", "high"))
+                here = load(s, offset)
+                values[f"dd{axis}({s})"] = before * (here - load(s, behind)) + after * (load(s, ahead) - here)
+        return values
+
+    def _static_loads(self, offset: Offset) -> dict[str, Expr]:
+        return {name: load(name, offset) for name in self.names.values()}
+
+    def _hoist(self, state: str, expression: Expr) -> Expr:
+        """The expression with its largest static parts replaced by the symbols of static arrays."""
+        moving: dict[Expr, bool] = {}
+        spatial: dict[Expr, bool] = {}
+        lowered: dict[Expr, Expr] = {}
+        for n in walk([expression]):
+            moving[n] = n.op == "symbol" and n.value in self.moving or any(moving[a] for a in n.args)
+            spatial[n] = n.op == "symbol" and n.value in self.spatial or any(spatial[a] for a in n.args)
+            if spatial[n] and not moving[n] and n.op not in _BOOLEAN:
+                lowered[n] = symbol(self._static(state, n, "cell", 0, 1.0))
+            else:
+                lowered[n] = rebuild(n, tuple(lowered[a] for a in n.args)) if n.args else n
+        return lowered[expression]
+
+    def _static(self, state: str, expression: Expr, mean: str, axis: int, scale: float, factor: str = "") -> str:
+        periodic = tuple(isinstance(self.model.boundary[state][name][0], boundaries.Periodic) for name in self.axes)
+        static = Static(expression, mean, axis, scale, periodic, factor)
+        return self.names.setdefault(static, f"%{len(self.names)}")
+
+    def _depends(self, expression: Expr, names: frozenset[str]) -> bool:
+        return any(n.op == "symbol" and n.value in names for n in walk([expression]))
+
+
+def _minus(offset: Offset) -> Offset:
+    return tuple(-o for o in offset)
+
+
+def _plus(a: Offset, b: Offset) -> Offset:
+    return tuple(p + q for p, q in zip(a, b))
