@@ -119,7 +119,7 @@ def _environment(model: PDE, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def _volumes(model: PDE) -> Any:
     """Volumes of the cells: one number, or an array over the grid."""
-    return getattr(model.grid, "volumes", model.grid.cell_volume)
+    return model.grid.cell_volume if model.grid.is_box else model.grid.volumes
 
 
 def _integral(values: Any, model: PDE) -> Array:
@@ -179,20 +179,14 @@ def _inflow(model: PDE, name: str, axis: str, k: int, side: int, condition: Cond
         slope = robin(other)[2]
         if is_zero(slope):
             continue
-        x = "xyz".index(axis)
+        x = len(model.grid.axes) - 1 - k
         D = term if isinstance(term, Expr) else term[x][x]
-        if free_symbols(D, slope) - set(at_edge) or not _uniform(model):
+        if free_symbols(D, slope) - set(at_edge):
             return None
         values = np.asarray(np.multiply(*evaluate([D, slope], at_edge)))
-        area = model.grid.cell_volume / model.grid.spacing[axis]
-        faces = values * np.ones((1, *(1 if j == k else m for j, m in enumerate(model.grid.shape))))
-        total = total + area * faces.reshape(len(faces), -1).sum(axis=1)
+        faces = values * model.grid.edge_areas(axis, side)[None]
+        total = total + faces.reshape(len(faces), -1).sum(axis=1)
     return total
-
-
-def _uniform(model: PDE) -> bool:
-    """Whether all cells are alike, so that the area of an edge's faces is known here."""
-    return np.ndim(_volumes(model)) == 0 or bool(np.ptp(_volumes(model)) == 0.0)
 
 
 def _edge_environment(model: PDE, axis: str, k: int, side: int, known: Mapping[str, Any]) -> dict[str, Any]:

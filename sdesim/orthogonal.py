@@ -141,6 +141,12 @@ class Orthogonal:
         """One over the volumes of the cells, but for the factor that `passage` leaves out."""
         raise NotImplementedError
 
+    def edge_areas(self, name: str, side: int) -> Array:
+        """Areas of the faces at the low (0) or high (1) end of an axis; length 1 along it."""
+        k, end = self.axes.index(name), [-side]
+        cells = np.take(np.broadcast_to(self.volumes * self.share(name), self.shape), end, axis=k)
+        return np.asarray(cells * np.take(self.passage(name), end, axis=k))
+
     def closed(self, name: str) -> tuple[bool, bool]:
         """Which ends of an axis are no edge: a pole, the centre of a ball."""
         return False, False
