@@ -1,14 +1,15 @@
 """Elementary functions written once, for every machine that computes with IEEE numbers.
 
-A `Machine` offers float64 and uint64 values with + − × ÷ and comparisons, a select, a correctly rounded √, and the
-bit casts between the two. Everything else is built here from those alone, in a fixed order and without fused
-multiply–add, so that NumPy arrays (`NUMPY`), LLVM values and CUDA C text give the same bits. All formulas are free of
-branches, so that a compiler vectorises them.
+A `Machine` offers real numbers of one format (float64 or float32, `sdesim.reals`) and unsigned words of the same width,
+with + − × ÷ and comparisons, a select, a correctly rounded √, and the bit casts between the two. Everything else is
+built here from those alone, in a fixed order and without fused multiply–add, so that NumPy arrays (`NUMPY`, `NUMPY32`),
+LLVM values and CUDA C text give the same bits. All formulas are free of branches, so that a compiler vectorises them.
 
 Reductions and polynomials follow fdlibm (Sun Microsystems, 1993: e_exp.c, e_log.c, k_sin.c, k_cos.c) and Cody & Waite
 (1980): with k = round(x·log₂e), exp x = 2ᵏ·exp(x − k·ln 2), ln 2 held in two parts of which the first times k is
-exact. Errors: at most 2 ulp for exp, log, power, sin and cos (|x| ≤ 10⁵ for sin and cos; beyond, an absolute error of
-|x|·2⁻⁵², and NaN from 10¹⁵ on, where no digit would be right), 3 ulp for tan, tanh, sinh and cosh.
+exact. Errors: at most 2 ulp for exp, log, power, sin and cos (|x| ≤ 10⁵ for sin and cos, 10⁴ in float32; beyond, an
+absolute error of |x|·2⁻⁵² or |x|·2⁻²³, and NaN from 10¹⁵ or 4·10⁶ on, where no digit would be right), 3 ulp for tan,
+tanh, sinh and cosh.
 """
 
 from __future__ import annotations
@@ -19,15 +20,22 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sdesim.reals import DOUBLE, SINGLE, Format
+
 # Values are arrays, LLVM values or C text: each machine checks its own, so they are Any here.
 Value = Any
 
 
 class Machine(Protocol):
-    """What a kind of number must offer; its values overload + − × ÷, unary −, comparisons and (uint64) & | ^ << >>."""
+    """What a kind of number must offer; its values overload + − × ÷, unary −, comparisons and (words) & | ^ << >>."""
 
-    def f64(self, value: float) -> Value:
-        """A float64 constant."""
+    form: Format
+
+    def number(self, value: float) -> Value:
+        """A real constant."""
+
+    def word(self, value: int) -> Value:
+        """An unsigned constant as wide as a real number."""
 
     def u64(self, value: int) -> Value:
         """A uint64 constant."""
@@ -42,17 +50,36 @@ class Machine(Protocol):
         """x with its sign bit cleared."""
 
     def bits(self, x: Value) -> Value:
-        """The float64 x seen as uint64."""
+        """The real x seen as a word."""
 
     def real(self, u: Value) -> Value:
-        """The uint64 u seen as float64."""
+        """The word u seen as a real number."""
+
+    def low(self, u: Value) -> Value:
+        """The low bits of a uint64 as a word."""
+
+    def wide(self) -> Machine:
+        """The machine of float64 that works in the same place."""
+
+    def widen(self, x: Value) -> Value:
+        """The real x as float64."""
+
+    def narrow(self, x: Value) -> Value:
+        """The float64 x rounded to this machine's format."""
 
 
 class NumpyMachine:
     """Arrays and NumPy scalars: the reference that the generated kernels are held against."""
 
-    def f64(self, value: float) -> np.float64:
-        return np.float64(value)
+    def __init__(self, form: Format) -> None:
+        self.form = form
+        self._real, self._word = np.dtype(form.name).type, np.dtype(f"uint{form.bits}").type
+
+    def number(self, value: float) -> Value:
+        return self._real(value)
+
+    def word(self, value: int) -> Value:
+        return self._word(value)
 
     def u64(self, value: int) -> np.uint64:
         return np.uint64(value)
@@ -67,49 +94,25 @@ class NumpyMachine:
         return np.abs(x)
 
     def bits(self, x: Value) -> Value:
-        return np.asarray(x, np.float64).view(np.uint64)[()]
+        return np.asarray(x, self._real).view(self._word)[()]
 
     def real(self, u: Value) -> Value:
-        return np.asarray(u, np.uint64).view(np.float64)[()]
+        return np.asarray(u, self._word).view(self._real)[()]
+
+    def low(self, u: Value) -> Value:
+        return np.asarray(u).astype(self._word)[()]
+
+    def wide(self) -> Machine:
+        return NUMPY
+
+    def widen(self, x: Value) -> Value:
+        return np.asarray(x).astype(np.float64)[()]
+
+    def narrow(self, x: Value) -> Value:
+        return np.asarray(x).astype(self._real)[()]
 
 
-NUMPY = NumpyMachine()
-
-MAGIC = 6755399441055744.0  # 1.5·2⁵²: adding it rounds to an integer, held in the low bits of the sum
-MAGIC_BITS = 0x4338000000000000
-_ONE_BITS = 0x3FF0000000000000
-_SQRT_HALF_BITS = 0x3FE6A09E00000000
-SIGN = 0x8000000000000000
-_MANTISSA = 0x000FFFFFFFFFFFFF
-LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
-_HALF_PI = (1.57079632673412561417e00, 6.07710050630396597660e-11, 2.02226624879595063154e-21)
-# exp: 1/n! for n = 13 … 2 (remainder below 2⁻⁵⁷ on |r| ≤ ln2/2); log, sin, cos: fdlibm's minimax coefficients
-_EXP = tuple(1.0 / math.factorial(n) for n in range(13, 1, -1))
-LOG = (
-    1.479819860511658591e-01,
-    1.531383769920937332e-01,
-    1.818357216161805012e-01,
-    2.222219843214978396e-01,
-    2.857142874366239149e-01,
-    3.999999999940941908e-01,
-    6.666666666666735130e-01,
-)
-SIN = (
-    1.58969099521155010221e-10,
-    -2.50507602534068634195e-08,
-    2.75573137070700676789e-06,
-    -1.98412698298579493134e-04,
-    8.33333333332248946124e-03,
-    -1.66666666666666324348e-01,
-)
-COS = (
-    -1.13596475577881948265e-11,
-    2.08757232129817482790e-09,
-    -2.75573143513906633035e-07,
-    2.48015872894767294178e-05,
-    -1.38888888888741095749e-03,
-    4.16666666666666019037e-02,
-)
+NUMPY, NUMPY32 = NumpyMachine(DOUBLE), NumpyMachine(SINGLE)
 
 
 def horner(m: Machine, x: Value, coefficients: tuple[float, ...]) -> Value:
@@ -118,9 +121,9 @@ def horner(m: Machine, x: Value, coefficients: tuple[float, ...]) -> Value:
     >>> float(horner(NUMPY, np.float64(2.0), (1.0, 0.0, 3.0)))
     7.0
     """
-    total = m.f64(coefficients[0])
+    total = m.number(coefficients[0])
     for c in coefficients[1:]:
-        total = total * x + m.f64(c)
+        total = total * x + m.number(c)
     return total
 
 
@@ -132,7 +135,7 @@ def estrin(m: Machine, x: Value, coefficients: tuple[float, ...]) -> Value:
     >>> float(estrin(NUMPY, np.float64(2.0), (1.0, 0.0, 3.0)))
     7.0
     """
-    terms = [m.f64(c) for c in reversed(coefficients)]
+    terms = [m.number(c) for c in reversed(coefficients)]
     while len(terms) > 1:
         pairs = [low + x * high for low, high in zip(terms[::2], terms[1::2], strict=False)]
         terms = pairs + terms[len(pairs) * 2 :]
@@ -141,61 +144,65 @@ def estrin(m: Machine, x: Value, coefficients: tuple[float, ...]) -> Value:
 
 
 def _exp_parts(m: Machine, x: Value) -> tuple[Value, Value]:
-    """(k in the low bits, expm1(r)) with x = k·ln 2 + r, |r| ≤ ½ ln 2."""
-    t = x * m.f64(1.4426950408889634) + m.f64(MAGIC)
-    k = t - m.f64(MAGIC)
-    r = (x - k * m.f64(LN2_HIGH)) - k * m.f64(LN2_LOW)
-    return m.bits(t), estrin(m, r, _EXP) * (r * r) + r
+    """(k + twice the exponent's bias in the low bits, expm1(r)) with x = k·ln 2 + r, |r| ≤ ½ ln 2."""
+    shifted = m.number(m.form.magic + 2.0 * m.form.bias)
+    t = x * m.number(1.0 / math.log(2.0)) + shifted
+    k = t - shifted
+    r = (x - k * m.number(m.form.ln2[0])) - k * m.number(m.form.ln2[1])
+    return m.bits(t), estrin(m, r, m.form.exp) * (r * r) + r
 
 
-def exp(m: Machine, x: Value) -> Value:
-    """eˣ.
+def exp(m: Machine, x: Value, rest: Value | None = None) -> Value:
+    """eˣ, or e^(x + rest) with a rest below the precision of x.
 
     >>> float(exp(NUMPY, np.float64(0.0)))
     1.0
     """
-    clipped = m.select(x > m.f64(709.79), m.f64(709.79), m.select(x < m.f64(-745.2), m.f64(-745.2), x))
+    low, high = (m.number(v) for v in m.form.exp_range)
+    clipped = m.select(high < x, high, m.select(low > x, low, x))
     t, em = _exp_parts(m, clipped)
-    k = t - m.u64(MAGIC_BITS)
+    if rest is not None:
+        em = em + rest * (m.number(1.0) + em)
     # 2ᵏ in two factors, so that neither over- nor underflows before the product does
-    half = m.bits(clipped * m.f64(0.7213475204444817) + m.f64(MAGIC)) - m.u64(MAGIC_BITS)
-    y = (m.f64(1.0) + em) * _power_of_two(m, half) * _power_of_two(m, k - half)
-    return m.select(x != x, x, m.select(x > m.f64(709.782712893384), m.f64(math.inf), y))
-
-
-def _power_of_two(m: Machine, k: Value) -> Value:
-    return m.real((k + m.u64(1023)) << m.u64(52))
+    half, place = t >> m.word(1), m.word(m.form.mantissa)
+    return (m.number(1.0) + em) * m.real(half << place) * m.real((t - half) << place)
 
 
 def expm1(m: Machine, x: Value) -> Value:
-    """eˣ − 1 for −700 ≤ x ≤ 700, accurate near 0."""
+    """eˣ − 1 where 2ᵏ is a normal number (|x| ≤ 700, 87 in float32), accurate near 0."""
     t, em = _exp_parts(m, x)
-    scale = _power_of_two(m, t - m.u64(MAGIC_BITS))
-    return scale * em + (scale - m.f64(1.0))
+    scale = m.real((t - m.word(m.form.bias)) << m.word(m.form.mantissa))
+    return scale * em + (scale - m.number(1.0))
 
 
 def log_parts(m: Machine, x: Value) -> tuple[Value, Value]:
-    """(k as a float, f) with x = 2ᵏ·(1 + f), √½ < 1 + f < √2, for a normal positive x."""
-    t = m.bits(x) + m.u64(_ONE_BITS - _SQRT_HALF_BITS)
-    k = m.real((t >> m.u64(52)) | m.u64(0x4330000000000000)) - m.f64(4503599627370496.0 + 1023.0)
-    return k, m.real((t & m.u64(_MANTISSA)) + m.u64(_SQRT_HALF_BITS)) - m.f64(1.0)
+    """(k as a real number, f) with x = 2ᵏ·(1 + f), √½ < 1 + f < √2, for a normal positive x."""
+    form, place = m.form, m.word(m.form.mantissa)
+    root = _ROOT_HALF[form.bits]
+    t = m.bits(x) + m.word(form.one - root)
+    whole = 2.0**form.mantissa  # an integer in its low bits becomes one in the number
+    k = m.real((t >> place) | m.word((form.bias + form.mantissa) << form.mantissa)) - m.number(whole + form.bias)
+    return k, m.real((t & m.word(form.fraction)) + m.word(root)) - m.number(1.0)
+
+
+_ROOT_HALF = {64: 0x3FE6A09E00000000, 32: 0x3F3504F0}  # √½ without its last bits
 
 
 def log_normal_range(m: Machine, x: Value) -> Value:
-    """The natural logarithm of a normal, positive, finite x: what the noise needs, without special cases."""
+    """The natural logarithm of a normal, positive, finite x, without special cases."""
     k, f = log_parts(m, x)
-    s = f / (m.f64(2.0) + f)
+    s = f / (m.number(2.0) + f)
     z = s * s
-    half_square = m.f64(0.5) * f * f
-    tail = s * (half_square + horner(m, z, LOG) * z) + k * m.f64(LN2_LOW)
-    return k * m.f64(LN2_HIGH) - ((half_square - tail) - f)
+    half_square = m.number(0.5) * f * f
+    tail = s * (half_square + horner(m, z, m.form.log) * z) + k * m.number(m.form.ln2[1])
+    return k * m.number(m.form.ln2[0]) - ((half_square - tail) - f)
 
 
 def normalised(m: Machine, x: Value) -> tuple[Value, Value]:
-    """(x, 0), or (2⁵⁴·x, −54) for a subnormal x."""
-    tiny = x < m.f64(2.2250738585072014e-308)
-    scaled = m.select(tiny, x * m.f64(18014398509481984.0), x)
-    return scaled, m.select(tiny, m.f64(-54.0), m.f64(0.0))
+    """(x, 0), or (2ⁿ·x, −n) for a subnormal x."""
+    tiny, shift = x < m.number(m.form.tiny), m.form.mantissa + 2
+    scaled = m.select(tiny, x * m.number(2.0**shift), x)
+    return scaled, m.select(tiny, m.number(-float(shift)), m.number(0.0))
 
 
 def log(m: Machine, x: Value) -> Value:
@@ -205,34 +212,38 @@ def log(m: Machine, x: Value) -> Value:
     0.0
     """
     scaled, shift = normalised(m, x)
-    # the correction for subnormals is exact enough: 54·ln 2 is added to numbers below −708
-    y = log_normal_range(m, scaled) + shift * m.f64(math.log(2.0))
-    y = m.select(x == m.f64(0.0), m.f64(-math.inf), m.select(x < m.f64(0.0), m.f64(math.nan), y))
-    return m.select(x < m.f64(math.inf), y, x)
+    # the correction for subnormals is exact enough: it is added to numbers of a larger size
+    y = log_normal_range(m, scaled) + shift * m.number(math.log(2.0))
+    zero, inf = m.number(0.0), m.number(math.inf)
+    y = m.select(x == zero, -inf, m.select(x < zero, m.number(math.nan), y))
+    return m.select(x < inf, y, x)
 
 
 def sin_core(m: Machine, x: Value, z: Value) -> Value:
     """sin x for |x| ≤ π/4, z = x²."""
-    return x + x * z * horner(m, z, SIN)
+    return x + x * z * horner(m, z, m.form.sin)
 
 
 def cos_core(m: Machine, z: Value) -> Value:
     """cos √z for √z ≤ π/4."""
-    half = m.f64(0.5) * z
-    w = m.f64(1.0) - half
-    return w + (((m.f64(1.0) - w) - half) + z * z * horner(m, z, COS))
+    one, half = m.number(1.0), m.number(0.5) * z
+    w = one - half
+    return w + (((one - w) - half) + z * z * horner(m, z, m.form.cos))
 
 
 def _sin_shifted(m: Machine, x: Value, quarter: int) -> Value:
     """sin(x + quarter·π/2)."""
-    t = x * m.f64(0.6366197723675814) + m.f64(MAGIC)
-    k = t - m.f64(MAGIC)
-    n = m.bits(t) + m.u64(quarter)
-    r = ((x - k * m.f64(_HALF_PI[0])) - k * m.f64(_HALF_PI[1])) - k * m.f64(_HALF_PI[2])
+    magic = m.number(m.form.magic)
+    t = x * m.number(2.0 / math.pi) + magic
+    k = t - magic
+    n = m.bits(t) + m.word(quarter)
+    r = x
+    for part in m.form.half_pi:
+        r = r - k * m.number(part)
     z = r * r
-    y = m.select((n & m.u64(1)) != m.u64(0), cos_core(m, z), sin_core(m, r, z))
-    y = m.real(m.bits(y) ^ ((n & m.u64(2)) << m.u64(62)))
-    return m.select(m.abs(x) < m.f64(1e15), y, m.f64(math.nan))
+    y = m.select((n & m.word(1)) != m.word(0), cos_core(m, z), sin_core(m, r, z))
+    y = m.real(m.bits(y) ^ ((n & m.word(2)) << m.word(m.form.bits - 2)))
+    return m.select(m.abs(x) < m.number(m.form.angles), y, m.number(math.nan))
 
 
 def sin(m: Machine, x: Value) -> Value:
@@ -252,38 +263,39 @@ def tan(m: Machine, x: Value) -> Value:
 
 def tanh(m: Machine, x: Value) -> Value:
     """tanh x = −e/(2 + e), e = expm1(−2|x|), with the sign of x."""
-    a = m.abs(x)
-    e = expm1(m, m.f64(-2.0) * m.select(a > m.f64(22.0), m.f64(22.0), a))
-    y = -e / (m.f64(2.0) + e)
+    a, limit = m.abs(x), m.number(m.form.saturated)
+    e = expm1(m, m.number(-2.0) * m.select(a > limit, limit, a))
+    y = -e / (m.number(2.0) + e)
     return m.select(x != x, x, with_sign(m, m.abs(y), x))
 
 
 def with_sign(m: Machine, magnitude: Value, x: Value) -> Value:
     """A non-negative magnitude given the sign of x."""
-    return m.real(m.bits(magnitude) | (m.bits(x) & m.u64(SIGN)))
+    return m.real(m.bits(magnitude) | (m.bits(x) & m.word(m.form.sign)))
 
 
 def sinh(m: Machine, x: Value) -> Value:
     """sinh x = ½(e + e/(e + 1)), e = expm1|x|."""
-    a = m.abs(x)
-    e = expm1(m, m.select(a > m.f64(22.0), m.f64(22.0), a))
-    small = m.f64(0.5) * (e + e / (e + m.f64(1.0)))
-    root = exp(m, m.f64(0.5) * a)
-    y = m.select(a > m.f64(22.0), m.f64(0.5) * root * root, small)
+    a, half, limit = m.abs(x), m.number(0.5), m.number(m.form.saturated)
+    e = expm1(m, m.select(a > limit, limit, a))
+    small = half * (e + e / (e + m.number(1.0)))
+    root = exp(m, half * a)
+    y = m.select(a > limit, half * root * root, small)
     return m.select(x != x, x, with_sign(m, y, x))
 
 
 def cosh(m: Machine, x: Value) -> Value:
     """cosh x = ½(e^{|x|} + e^{−|x|})."""
-    a = m.abs(x)
-    root = exp(m, m.f64(0.5) * a)
+    a, half, one = m.abs(x), m.number(0.5), m.number(1.0)
+    root = exp(m, half * a)
     e = root * root
-    return m.select(a > m.f64(22.0), m.f64(0.5) * root * root, m.f64(0.5) * (e + m.f64(1.0) / e))
+    return m.select(a > m.number(m.form.saturated), half * root * root, half * (e + one / e))
 
 
 def sign(m: Machine, x: Value) -> Value:
     """−1, 0 or 1; NaN for NaN."""
-    return m.select(x > m.f64(0.0), m.f64(1.0), m.select(x < m.f64(0.0), m.f64(-1.0), x))
+    zero = m.number(0.0)
+    return m.select(x > zero, m.number(1.0), m.select(x < zero, m.number(-1.0), x))
 
 
 def minimum(m: Machine, a: Value, b: Value) -> Value:

@@ -178,9 +178,9 @@ def power(machine: Machine, base: Any, exponent: float) -> Any:
     """
     doubled = 2.0 * exponent
     if not (doubled.is_integer() and abs(exponent) <= 64):
-        return powers.power(machine, base, machine.f64(exponent))
+        return powers.power(machine, base, machine.number(exponent))
     if exponent < 0:
-        return machine.f64(1.0) / power(machine, base, -exponent)
+        return machine.number(1.0) / power(machine, base, -exponent)
     whole = math.floor(exponent)
     product: Any = machine.sqrt(base) if whole != exponent else None
     square, n = base, whole
@@ -189,7 +189,7 @@ def power(machine: Machine, base: Any, exponent: float) -> Any:
             product = square if product is None else product * square
         n >>= 1
         square = square * square if n else square
-    return machine.f64(1.0) if product is None else product
+    return machine.number(1.0) if product is None else product
 
 
 _BINARY: dict[str, Any] = {
@@ -242,7 +242,7 @@ def evaluate(nodes: Sequence[Expr], env: Mapping[Any, Any], machine: Machine = a
                     raise KeyError(f"no value for {n.value!r}; values are given for {sorted(map(str, env))}")
                 values[n] = env[n.value]
             elif n.op == "const":
-                values[n] = machine.f64(n.value)
+                values[n] = machine.number(n.value)
             else:
                 values[n] = apply(machine, n, [values[a] for a in n.args])
     return [values[n] for n in nodes]

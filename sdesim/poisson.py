@@ -23,7 +23,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sdesim.arithmetic import MAGIC, NUMPY, Machine, Value, exp, horner
+from sdesim.arithmetic import NUMPY, Machine, Value, exp, horner
 from sdesim.streams import normal_quantile
 
 _SMALL = 16.0
@@ -59,9 +59,9 @@ def floor(m: Machine, x: Value) -> Value:
     >>> float(floor(NUMPY, np.float64(-1.5)))
     -2.0
     """
-    near = (x + m.f64(MAGIC)) - m.f64(MAGIC)
-    whole = m.select(near > x, near - m.f64(1.0), near)
-    return m.select(m.abs(x) < m.f64(2.0**51), whole, x)
+    near = (x + m.number(m.form.magic)) - m.number(m.form.magic)
+    whole = m.select(near > x, near - m.number(1.0), near)
+    return m.select(m.abs(x) < m.number(2.0**51), whole, x)
 
 
 def poisson_quantile(m: Machine, mean: Value, u: Value) -> Value:
@@ -70,18 +70,18 @@ def poisson_quantile(m: Machine, mean: Value, u: Value) -> Value:
     >>> poisson_quantile(NUMPY, np.array([2.0, 2.0, 300.0]), np.array([0.1, 0.99, 0.5])).tolist()
     [0.0, 6.0, 300.0]
     """
-    small, zero, one = mean < m.f64(_SMALL), m.f64(0.0), m.f64(1.0)
+    small, zero, one = mean < m.number(_SMALL), m.number(0.0), m.number(1.0)
     count = m.select(small, _by_terms(m, m.select(small, mean, one), u), _by_expansion(m, mean, u))
     fit = m.select(mean >= zero, one, zero) * (mean - mean + one)  # NaN for an infinite mean
-    return m.select(fit == one, count, m.f64(math.nan))
+    return m.select(fit == one, count, m.number(math.nan))
 
 
 def _by_terms(m: Machine, mean: Value, u: Value) -> Value:
-    zero, one = m.f64(0.0), m.f64(1.0)
+    zero, one = m.number(0.0), m.number(1.0)
     term = exp(m, -mean)
     total, count = term, m.select(term < u, one, zero)
     for k in range(1, _TERMS):
-        term = term * (mean * m.f64(1.0 / k))
+        term = term * (mean * m.number(1.0 / k))
         total = total + term
         count = count + m.select(total < u, one, zero)
     return count
@@ -90,12 +90,12 @@ def _by_terms(m: Machine, mean: Value, u: Value) -> Value:
 def _by_expansion(m: Machine, mean: Value, u: Value) -> Value:
     w = normal_quantile(m, u)
     s = w / m.sqrt(mean)
-    s = m.select(s < m.f64(_LOWEST), m.f64(_LOWEST), s)
-    inverse = m.f64(1.0) / mean
+    s = m.select(s < m.number(_LOWEST), m.number(_LOWEST), s)
+    inverse = m.number(1.0) / mean
     correction = horner(m, s, _C0) + (horner(m, s, _C1) + horner(m, s, _C2) * inverse) * inverse
     x = mean + (mean * s * horner(m, s, _R) + correction)
     count = -floor(m, -x)
-    return m.select(count > m.f64(0.0), count, m.f64(0.0))
+    return m.select(count > m.number(0.0), count, m.number(0.0))
 
 
 def poisson(mean: ArrayLike, u: ArrayLike) -> NDArray[np.float64]:

@@ -9,10 +9,6 @@ from __future__ import annotations
 import math
 
 from sdesim.arithmetic import (
-    LN2_HIGH,
-    LN2_LOW,
-    MAGIC,
-    SIGN,
     Machine,
     Value,
     estrin,
@@ -50,11 +46,11 @@ def _log_pair(m: Machine, x: Value) -> tuple[Value, Value]:
     scaled, shift = normalised(m, x)
     k, f = log_parts(m, scaled)
     k = k + shift
-    three, d = m.f64(3.0), m.f64(2.0) + f
-    inverse = m.f64(1.0) / d
+    three, d = m.number(3.0), m.number(2.0) + f
+    inverse = m.number(1.0) / d
     s = f * inverse
     s_head, d_head = _head(m, s), _head(m, d)
-    s_rest = ((f - s_head * d_head) - s_head * (f - (d_head - m.f64(2.0)))) * inverse
+    s_rest = ((f - s_head * d_head) - s_head * (f - (d_head - m.number(2.0)))) * inverse
     z, z_head = s * s, s_head * s_head
     r = z * z * estrin(m, z, _SERIES) + s_rest * (s_head + s)
     t_head = _head(m, three + z_head + r)
@@ -62,8 +58,8 @@ def _log_pair(m: Machine, x: Value) -> tuple[Value, Value]:
     u, v = s_head * t_head, s_rest * t_head + t_rest * s
     p_head = _head(m, u + v)
     p_rest = v - (p_head - u)
-    big, y = k * m.f64(LN2_HIGH), m.f64(_TWO_THIRDS_HEAD) * p_head
-    rest = m.f64(_TWO_THIRDS_REST) * p_head + p_rest * m.f64(_TWO_THIRDS) + k * m.f64(LN2_LOW)
+    big, y = k * m.number(m.form.ln2[0]), m.number(_TWO_THIRDS_HEAD) * p_head
+    rest = m.number(_TWO_THIRDS_REST) * p_head + p_rest * m.number(_TWO_THIRDS) + k * m.number(m.form.ln2[1])
     head = _head(m, (y + rest) + big)
     return head, rest - ((head - big) - y)
 
@@ -77,24 +73,24 @@ def power(m: Machine, x: Value, y: Value) -> Value:
     -8.0
     """
     a = m.abs(x)
-    one, zero, inf, nan = m.f64(1.0), m.f64(0.0), m.f64(math.inf), m.f64(math.nan)
+    one, zero, inf, nan = m.number(1.0), m.number(0.0), m.number(math.inf), m.number(math.nan)
     high, low = _log_pair(m, m.select(a == zero, one, m.select(a == inf, one, a)))
-    bounded = m.select(y > m.f64(1e300), m.f64(1e300), m.select(y < m.f64(-1e300), m.f64(-1e300), y))
+    bounded = m.select(y > m.number(1e300), m.number(1e300), m.select(y < m.number(-1e300), m.number(-1e300), y))
     y_head = _head(m, bounded)
     big, small = y_head * high, (bounded - y_head) * high + bounded * low
     p = big + small
-    e = m.select(m.abs(p) < m.f64(800.0), small - (p - big), zero)
+    e = m.select(m.abs(p) < m.number(800.0), small - (p - big), zero)
     grown = exp(m, p)
     r = m.select(grown < inf, grown + grown * e, grown)
-    limit = m.select(y > zero, one, m.select(y < zero, m.f64(-1.0), zero))  # exponent's sign, for x = 0 and ∞
+    limit = m.select(y > zero, one, m.select(y < zero, m.number(-1.0), zero))  # exponent's sign, for x = 0 and ∞
     at_zero = m.select(limit > zero, zero, inf)
     r = m.select(a == zero, at_zero, m.select(a == inf, m.select(limit > zero, inf, zero), r))
-    t = y + m.f64(MAGIC)
-    whole = (t - m.f64(MAGIC)) == y
-    large = m.abs(y) >= m.f64(4503599627370496.0)  # from 2⁵² on every float is an integer; taken as even
+    t = y + m.number(m.form.magic)
+    whole = (t - m.number(m.form.magic)) == y
+    large = m.abs(y) >= m.number(4503599627370496.0)  # from 2⁵² on every float is an integer; taken as even
     odd = (m.bits(t) & m.u64(1)) != m.u64(0)
     fraction = m.select(a == zero, r, m.select(a == inf, r, nan))
     negative = m.select(large, r, m.select(whole, m.select(odd, -r, r), fraction))
-    r = m.select((m.bits(x) & m.u64(SIGN)) != m.u64(0), negative, r)
+    r = m.select((m.bits(x) & m.word(m.form.sign)) != m.u64(0), negative, r)
     r = m.select(x != x, x, m.select(y != y, m.select(x == one, one, y), r))
     return m.select(y == zero, one, r)

@@ -105,11 +105,11 @@ def box_muller(m: Machine, a: Value, b: Value) -> tuple[Value, Value]:
     swapping the pair and flipping the sign of the cosine. Errors: 2⁻⁵⁰ relative.
     """
     one = m.u64(_ONE)
-    u = m.f64(2.0) - m.real((a >> m.u64(12)) | one)
+    u = m.number(2.0) - m.real((a >> m.u64(12)) | one)
     k, f = log_parts(m, u)
-    s = f / (m.f64(2.0) + f)
-    radius = m.sqrt(s * estrin(m, s * s, _RADIUS) - k * m.f64(2.0 * math.log(2.0)))
-    v = m.real((b & m.u64(0x000FFFFFFFFFFFFF)) | one) - m.f64(1.5)
+    s = f / (m.number(2.0) + f)
+    radius = m.sqrt(s * estrin(m, s * s, _RADIUS) - k * m.number(2.0 * math.log(2.0)))
+    v = m.real((b & m.u64(0x000FFFFFFFFFFFFF)) | one) - m.number(1.5)
     z = v * v
     s = v * radius * estrin(m, z, _SIN)
     c = radius * estrin(m, z, _COS)
@@ -156,22 +156,22 @@ def normal_quantile(m: Machine, u: Value) -> Value:
 
     Rational functions of ¼·0.85² − (u − ½)² near the centre and of √(−ln min(u, 1 − u)) in the tails, without a branch.
     """
-    q = u - m.f64(0.5)
-    r = m.f64(0.180625) - q * q
-    root = m.sqrt(-log_normal_range(m, m.select(q < m.f64(0.0), u, m.f64(1.0) - u)))
-    near, far = root - m.f64(1.6), root - m.f64(5.0)
-    inner, beyond = r >= m.f64(0.0), root > m.f64(5.0)
+    q = u - m.number(0.5)
+    r = m.number(0.180625) - q * q
+    root = m.sqrt(-log_normal_range(m, m.select(q < m.number(0.0), u, m.number(1.0) - u)))
+    near, far = root - m.number(1.6), root - m.number(5.0)
+    inner, beyond = r >= m.number(0.0), root > m.number(5.0)
     parts = []
     for centre, tail, end in zip(_CENTRE, _NEAR, _FAR, strict=True):
         outer = m.select(beyond, horner(m, far, end), horner(m, near, tail))
         parts.append(m.select(inner, horner(m, r, centre), outer))
     ratio = parts[0] / parts[1]
-    return m.select(inner, q * ratio, m.select(q < m.f64(0.0), -ratio, ratio))
+    return m.select(inner, q * ratio, m.select(q < m.number(0.0), -ratio, ratio))
 
 
 def unit(m: Machine, word: Value) -> Value:
     """A uniform number in (0, 1) from a 64-bit word: the midpoints of 2⁵² equal cells, symmetric about ½."""
-    return (m.real((word >> m.u64(12)) | m.u64(_ONE)) - m.f64(1.0)) + m.f64(2.0**-53)
+    return (m.real((word >> m.u64(12)) | m.u64(_ONE)) - m.number(1.0)) + m.number(2.0**-53)
 
 
 def seed_key(seed: int) -> tuple[np.uint64, np.uint64]:

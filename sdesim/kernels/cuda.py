@@ -15,12 +15,15 @@ from pathlib import Path
 
 PRELUDE = """\
 typedef unsigned long long u64;
+typedef unsigned int u32;
 typedef long long i64;
 #ifdef __CUDACC__
 #define DEVICE static __device__ __forceinline__
 #define KERNEL extern "C" __global__ void
 DEVICE double as_double(u64 u) { return __longlong_as_double((i64)u); }
 DEVICE u64 as_bits(double x) { return (u64)__double_as_longlong(x); }
+DEVICE float as_float(u32 u) { return __uint_as_float(u); }
+DEVICE u32 as_bits(float x) { return __float_as_uint(x); }
 #else
 #include <cmath>
 #include <cstring>
@@ -30,6 +33,8 @@ struct Dim { unsigned x, y, z; };
 static thread_local Dim blockIdx, blockDim, threadIdx, gridDim;
 DEVICE double as_double(u64 u) { double x; std::memcpy(&x, &u, 8); return x; }
 DEVICE u64 as_bits(double x) { u64 u; std::memcpy(&u, &x, 8); return u; }
+DEVICE float as_float(u32 u) { float x; std::memcpy(&x, &u, 4); return x; }
+DEVICE u32 as_bits(float x) { u32 u; std::memcpy(&u, &x, 4); return u; }
 using std::sqrt; using std::fabs;
 #endif
 """

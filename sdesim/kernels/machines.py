@@ -11,12 +11,15 @@ from typing import Any
 
 from llvmlite import ir
 
-F64, I64, I32, I1, VOID = ir.DoubleType(), ir.IntType(64), ir.IntType(32), ir.IntType(1), ir.VoidType()
+from sdesim.reals import DOUBLE, Format
+
+F64, F32, I64, I32, I1 = ir.DoubleType(), ir.FloatType(), ir.IntType(64), ir.IntType(32), ir.IntType(1)
+VOID = ir.VoidType()
 F64_POINTER, I64_POINTER = F64.as_pointer(), I64.as_pointer()
 
 
 class LLVMValue:
-    """A double, an i64 or an i1 in LLVM IR; its operators emit instructions through the machine's builder."""
+    """A real number, an integer or an i1 in LLVM IR; its operators emit instructions through the machine's builder."""
 
     __hash__ = None  # type: ignore[assignment]
     __slots__ = ("machine", "value")
@@ -25,12 +28,12 @@ class LLVMValue:
         self.machine, self.value = machine, value
 
     def _emit(self, real: str, integer: str, other: LLVMValue) -> LLVMValue:
-        name = real if self.value.type == F64 else integer
+        name = integer if isinstance(self.value.type, ir.IntType) else real
         return LLVMValue(self.machine, getattr(self.machine.builder, name)(self.value, other.value))
 
     def _compare(self, sign: str, other: LLVMValue) -> LLVMValue:
         builder = self.machine.builder
-        if self.value.type != F64:
+        if isinstance(self.value.type, ir.IntType):
             return LLVMValue(self.machine, builder.icmp_unsigned(sign, self.value, other.value))
         # only != holds for NaN, as in NumPy and C
         compare = builder.fcmp_unordered if sign == "!=" else builder.fcmp_ordered
@@ -91,14 +94,18 @@ class LLVMValue:
 class LLVMMachine:
     """Emits LLVM IR at the builder's position."""
 
-    def __init__(self, builder: ir.IRBuilder) -> None:
-        self.builder = builder
+    def __init__(self, builder: ir.IRBuilder, form: Format = DOUBLE) -> None:
+        self.builder, self.form = builder, form
+        self.type, self.word_type = (F64, I64) if form is DOUBLE else (F32, I32)
 
     def wrap(self, value: Any) -> LLVMValue:
         return LLVMValue(self, value)
 
-    def f64(self, value: float) -> LLVMValue:
-        return self.wrap(ir.Constant(F64, float(value)))
+    def number(self, value: float) -> LLVMValue:
+        return self.wrap(ir.Constant(self.type, float(value)))
+
+    def word(self, value: int) -> LLVMValue:
+        return self.wrap(ir.Constant(self.word_type, int(value)))
 
     def u64(self, value: int) -> LLVMValue:
         return self.wrap(ir.Constant(I64, int(value)))
@@ -107,7 +114,7 @@ class LLVMMachine:
         return self.wrap(self.builder.select(condition.value, if_true.value, if_false.value))
 
     def _intrinsic(self, name: str, x: LLVMValue) -> LLVMValue:
-        return self.wrap(self.builder.call(self.builder.module.declare_intrinsic(name, [F64]), [x.value]))
+        return self.wrap(self.builder.call(self.builder.module.declare_intrinsic(name, [x.value.type]), [x.value]))
 
     def sqrt(self, x: LLVMValue) -> LLVMValue:
         return self._intrinsic("llvm.sqrt", x)
@@ -116,14 +123,26 @@ class LLVMMachine:
         return self._intrinsic("llvm.fabs", x)
 
     def bits(self, x: LLVMValue) -> LLVMValue:
-        return self.wrap(self.builder.bitcast(x.value, I64))
+        return self.wrap(self.builder.bitcast(x.value, self.word_type))
 
     def real(self, u: LLVMValue) -> LLVMValue:
-        return self.wrap(self.builder.bitcast(u.value, F64))
+        return self.wrap(self.builder.bitcast(u.value, self.type))
+
+    def low(self, u: LLVMValue) -> LLVMValue:
+        return u if self.word_type == I64 else self.wrap(self.builder.trunc(u.value, self.word_type))
+
+    def wide(self) -> LLVMMachine:
+        return LLVMMachine(self.builder)
+
+    def widen(self, x: LLVMValue) -> LLVMValue:
+        return self.wide().wrap(x.value if self.type == F64 else self.builder.fpext(x.value, F64))
+
+    def narrow(self, x: LLVMValue) -> LLVMValue:
+        return self.wrap(x.value if self.type == F64 else self.builder.fptrunc(x.value, self.type))
 
 
 class CValue:
-    """The name of a C variable of type double, u64 or bool; its operators append one line of C each."""
+    """The name of a C variable of type double, float, u64, u32 or bool; its operators append one line of C each."""
 
     __hash__ = None  # type: ignore[assignment]
     __slots__ = ("kind", "machine", "text")
@@ -192,25 +211,29 @@ class CValue:
 class CMachine:
     """Appends lines of C (CUDA C, or C++ on the host) to `lines`; each value is a fresh `const` variable."""
 
-    def __init__(self, prefix: str = "v") -> None:
-        self.lines: list[str] = []
-        self.prefix = prefix
+    def __init__(self, prefix: str = "v", form: Format = DOUBLE, lines: list[str] | None = None) -> None:
+        self.lines = [] if lines is None else lines
+        self.prefix, self.form = prefix, form
+        self.kind, self.word_kind = ("double", "u64") if form is DOUBLE else ("float", "u32")
 
     def let(self, kind: str, text: str) -> CValue:
         name = f"{self.prefix}{len(self.lines)}"
         self.lines.append(f"const {kind} {name} = {text};")
         return CValue(self, name, kind)
 
-    def wrap(self, text: str, kind: str = "double") -> CValue:
-        return CValue(self, text, kind)
+    def wrap(self, text: str, kind: str = "") -> CValue:
+        return CValue(self, text, kind or self.kind)
 
-    def f64(self, value: float) -> CValue:
-        value = float(value)
-        if value - value == 0.0:
-            text = value.hex()
+    def number(self, value: float) -> CValue:
+        rounded = struct.unpack("<f", struct.pack("<f", value))[0] if self.kind == "float" else float(value)
+        if rounded - rounded == 0.0:
+            text = rounded.hex() + ("f" if self.kind == "float" else "")
             return self.wrap(f"({text})" if text.startswith("-") else text)
         pattern = struct.unpack("<Q", struct.pack("<d", value))[0]
-        return self.wrap(f"as_double({pattern:#x}ull)")
+        return self.wrap(f"({self.kind})as_double({pattern:#x}ull)")
+
+    def word(self, value: int) -> CValue:
+        return self.wrap(f"{value:#x}{'ull' if self.word_kind == 'u64' else 'u'}", self.word_kind)
 
     def u64(self, value: int) -> CValue:
         return self.wrap(f"{value:#x}ull", "u64")
@@ -219,13 +242,25 @@ class CMachine:
         return self.let(if_true.kind, f"{condition.text} ? {if_true.text} : {if_false.text}")
 
     def sqrt(self, x: CValue) -> CValue:
-        return self.let("double", f"sqrt({x.text})")
+        return self.let(self.kind, f"sqrt({x.text})")
 
     def abs(self, x: CValue) -> CValue:
-        return self.let("double", f"fabs({x.text})")
+        return self.let(self.kind, f"fabs({x.text})")
 
     def bits(self, x: CValue) -> CValue:
-        return self.let("u64", f"as_bits({x.text})")
+        return self.let(self.word_kind, f"as_bits({x.text})")
 
     def real(self, u: CValue) -> CValue:
-        return self.let("double", f"as_double({u.text})")
+        return self.let(self.kind, f"as_{self.kind}({u.text})")
+
+    def low(self, u: CValue) -> CValue:
+        return u if self.word_kind == "u64" else self.let("u32", f"(u32){u.text}")
+
+    def wide(self) -> CMachine:
+        return CMachine(self.prefix, lines=self.lines)
+
+    def widen(self, x: CValue) -> CValue:
+        return self.wide().let("double", f"(double){x.text}")
+
+    def narrow(self, x: CValue) -> CValue:
+        return self.let(self.kind, f"({self.kind}){x.text}")

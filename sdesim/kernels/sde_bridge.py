@@ -59,9 +59,9 @@ def joint(
 ) -> tuple[Any, Any, Any, Any]:
     """(W(θ), J(θ), z', Z') from the step's normal and auxiliary normal, W and J at θ₀, and two fresh normals."""
     a1, a2, b, L, ahead, a3, a4, c1, c2, inverse = w[6:COLUMNS]
-    root = m.f64(math.sqrt(3.0))
+    root = m.number(math.sqrt(3.0))
     U = z - W0
-    V = (m.f64(0.5) * (z + a / root) - J0) - L * W0
+    V = (m.number(0.5) * (z + a / root) - J0) - L * W0
     W = W0 + ((a1 * U + a2 * V) + b * zeta[0])
     J = (J0 + ahead * W0) + ((a3 * U + a4 * V) + (c1 * zeta[0] + c2 * zeta[1]))
     partial = W * w[2]

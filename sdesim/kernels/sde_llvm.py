@@ -210,7 +210,7 @@ class _Run:
     def bridge(self, c: int, s: Any, zeta: list[Any], weights: list[Any], first: Any) -> None:
         """From fresh normals `zeta` to those of the partial step, in place; W and J are kept for the next save."""
         b, m = self.b, LLVMMachine(self.b)
-        w, zero, start = [m.wrap(v) for v in weights], m.f64(0.0), m.wrap(first)
+        w, zero, start = [m.wrap(v) for v in weights], m.number(0.0), m.wrap(first)
         paths = [self.row("scratch", self.W + c), self.row("scratch", self.J + c)]
         auxiliary = self.tr.joint[c] if self.tr.joint else -1
         rows = [self.noise_row(s, k) for k in (c, auxiliary) if k >= 0]

@@ -1,9 +1,9 @@
 """A Brownian path that is there before anyone looks: a binary tree over each root step, written once for every machine.
 
 A root step of length H is node 1, and node n has the halves 2n and 2n + 1; a node at level l is w = 2⁻ˡ long in units
-of H. It holds two standard normals for each Wiener process, z = ΔW/√h and a with ∫(W − W₀) ds = ½h√h (z + a/√3), as a
-step of length h = wH wants them. Those of the root are the numbers of fixed step s of size H, so that both runs have one
-path; those of the halves follow from the node's and from two fresh normals ζ, η that belong to the node's place:
+of H. It holds two standard normals for each Wiener process, z = ΔW/√h and a with ∫(W − W₀) ds = ½h√h (z + a/√3), as
+a step of length h = wH wants them. Those of the root are the numbers of fixed step s of size H, so that both runs have
+one path; those of the halves follow from the node's and from two fresh normals ζ, η of the node's own place:
 
     z' = z/√2 ± (√6 a + √2 ζ)/4,   a' = (√2 a − √6 ζ)/4 ± η/√2            (+ the left half, − the right one)
 
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from sdesim.arithmetic import Machine, Value
 from sdesim.streams import Purpose, normal_pair
@@ -40,8 +39,8 @@ def split(m: Machine, node: Pair, counter: Sequence[Value], key: Sequence[Value]
     """(z, a) of the left half and (z, a) of the right half of a node; `counter` says where it stands."""
     zeta, eta = normal_pair(m, counter, key)
     z, a = node
-    middle, lean = z * m.f64(math.sqrt(0.5)), a * m.f64(math.sqrt(6.0) / 4) + zeta * m.f64(math.sqrt(2.0) / 4)
-    shape, fork = a * m.f64(math.sqrt(2.0) / 4) - zeta * m.f64(math.sqrt(6.0) / 4), eta * m.f64(math.sqrt(0.5))
+    middle, lean = z * m.number(math.sqrt(0.5)), a * m.number(math.sqrt(6.0) / 4) + zeta * m.number(math.sqrt(2.0) / 4)
+    shape, fork = a * m.number(math.sqrt(2.0) / 4) - zeta * m.number(math.sqrt(6.0) / 4), eta * m.number(math.sqrt(0.5))
     return middle + lean, shape + fork, middle - lean, shape - fork
 
 
@@ -49,7 +48,7 @@ def joined(m: Machine, path: Pair, node: Pair, w: Value) -> Pair:
     """(W, ∫W) at the end of a node of length w from those at its beginning, in units of the root step."""
     (W, J), (z, a) = path, node
     root = m.sqrt(w)
-    own = (w * root) * (m.f64(0.5) * (z + a * m.f64(1.0 / math.sqrt(3.0))))
+    own = (w * root) * (m.number(0.5) * (z + a * m.number(1.0 / math.sqrt(3.0))))
     return W + z * root, (J + W * w) + own
 
 
@@ -57,7 +56,7 @@ def descent(
     m: Machine, node: Pair, path: Pair, w: Value, ahead: Value, counter: Sequence[Value], key: Sequence[Value]
 ) -> tuple[Pair, Pair]:
     """(node, path) one level further down on the way to a point that lies `ahead` of the node's beginning."""
-    going, half = ahead < w, w * m.f64(0.5)
+    going, half = ahead < w, w * m.number(0.5)
     right = ahead > half
     zl, al, zr, ar = split(m, node, counter, key)
     W, J = joined(m, path, (zl, al), half)
@@ -69,7 +68,7 @@ def descent(
 
 def place(m: Machine, number: Value, w: Value, ahead: Value) -> tuple[Value, Value, Value]:
     """(number, w, ahead) of the node that `descent` comes to."""
-    going, half = ahead < w, w * m.f64(0.5)
+    going, half = ahead < w, w * m.number(0.5)
     passed = going & (ahead > half)
     below = number + number + m.select(passed, m.u64(1), m.u64(0))
     return m.select(going, below, number), m.select(going, half, w), m.select(passed, ahead - half, ahead)
@@ -80,7 +79,7 @@ def whole(m: Machine, path: Pair, node: Pair, w: Value, length: Value) -> Pair:
     W, J = joined(m, path, node, w)
     root = m.sqrt(length)
     z = W / root
-    return z, ((J + J) / (length * root) - z) * m.f64(math.sqrt(3.0))
+    return z, ((J + J) / (length * root) - z) * m.number(math.sqrt(3.0))
 
 
 def instants(m: Machine, step: Value, x: Value, w: Value, t0: Value, H: Value) -> tuple[Value, Value, Value]:
@@ -102,4 +101,4 @@ def excess(
         before, after = m.abs(y0), m.abs(small)
         ratio = (small - big) / (absolute + rtol * m.select(after > before, after, before))
         total = ratio * ratio if total is None else total + ratio * ratio
-    return total / (w * m.f64(float(len(y))))
+    return total / (w * m.number(float(len(y))))

@@ -132,8 +132,8 @@ def everything(m, x, y):
     results |= {"sqrt": m.sqrt(x), "abs": m.abs(x), "negative": -x, "quotient": x / y, "sum": x + y * x - y}
     results |= {"unit": streams.unit(m, word), "normal 0": first, "normal 1": second}
     results["quantile"] = streams.normal_quantile(m, streams.unit(m, word))
-    results["choice"] = m.select(((x < y) & (y >= m.f64(0.0))) | ~(x <= m.f64(1.0)), m.f64(-0.0), m.f64(np.inf))
-    results["comparisons"] = m.select(x == y, m.f64(1.0), m.select((x != y) & (x > y), m.f64(np.nan), -m.f64(-0.0)))
+    results["choice"] = m.select(((x < y) & (y >= m.number(0.0))) | ~(x <= m.number(1.0)), m.number(-0.0), m.number(np.inf))
+    results["comparisons"] = m.select(x == y, m.number(1.0), m.select((x != y) & (x > y), m.number(np.nan), -m.number(-0.0)))
     return results
 
 
