@@ -87,18 +87,21 @@ def test_tableaus_satisfy_roesslers_order_conditions(name):
 
 # ---- strong order on a shared path
 
-FINE, MEMBERS = 512, 600
+FINE, MEMBERS = 1024, 600
 STRONG = {
     "additive": sim.SDE(
         {"x": "y/2", "y": "2*cos(2*x)"}, {"x": {"a": "1 - t/2", "b": "0.7"}, "y": {"b": "0.8"}},
     ),
-    "scalar": sim.SDE({"x": "sin(y)/2 - x/4", "y": "0.3*cos(x)"}, {"x": {"W": "0.9*cos(y)"}, "y": {"W": "0.9*x"}}),
-    "diagonal": sim.SDE({"x": "sin(y)/2", "y": "0.3*cos(x)*y"}, {"x": "0.7*sqrt(1 + x**2)", "y": "0.7*sin(2*y) + t/5"}),
-    "commutative": sim.SDE(
-        {"x": "y - x**3/5", "y": "1 - sin(2*x)"}, {"x": {"a": "0.5*x", "b": "-0.6*y"}, "y": {"a": "0.5*y", "b": "0.6*x"}}
+    "scalar": sim.SDE({"x": "sin(y)/2 - x/4", "y": "0.3*cos(x)"}, {"x": {"W": "0.9*cos(y - t)"}, "y": {"W": "0.9*x"}}),
+    "diagonal": sim.SDE({"x": "sin(y)/2", "y": "0.3*cos(x)*y"}, {"x": "0.7*sqrt(1 + x**2)", "y": "0.7*sin(2*y - t)"}),
+    "commutative": sim.SDE(  # combinations of two fields that commute
+        {"x": "y - x**3/5", "y": "cos(t) - sin(2*x)"},
+        {"x": {"a": "0.4*sqrt(1 + x**2)", "b": "-0.3*sqrt(1 + x**2)"},
+         "y": {"a": "0.5*sin(2*y - t)", "b": "0.6*sin(2*y - t)"}},
     ),
     "general": sim.SDE(
-        {"x": "sin(y)/2", "y": "-x/3"}, {"x": {"a": "0.8", "b": "0.7*cos(y)"}, "y": {"a": "0.6*sin(2*x)", "b": "0.5*x"}}
+        {"x": "sin(y)/2", "y": "t - x/3"},
+        {"x": {"a": "0.8", "b": "0.7*cos(y - t)"}, "y": {"a": "0.6*sin(2*x + t)", "b": "0.5*x"}},
     ),
     "Langevin": sim.SDE({"x": "v", "v": "sin(2*x) - x - 0.8*v"}, {"v": {"a": "0.9", "b": "0.5"}}),
 }
@@ -107,21 +110,22 @@ REFERENCE = {"additive": "sra3", "scalar": "sosri", "diagonal": "sosri", "commut
 
 
 @cache
-def fine_path():
+def fine_path(seed=12):
     """(ΔW, ∫W, ∫sW over each fine step, each from its start) over [0, 1] and Lévy areas, independent here.
 
     Arrays (step, process, member). An area of variance h²/4 given to each fine step makes those of coarse steps.
     """
-    z, a, k, levy = np.random.default_rng(12).normal(size=(4, FINE, 2, MEMBERS)) * np.sqrt(1 / FINE)
+    z, a, k, levy = np.random.default_rng(seed).normal(size=(4, FINE, 2, MEMBERS)) * np.sqrt(1 / FINE)
     h = 1 / FINE
     area = 0.5 * h * (z + a / np.sqrt(3))
     return z, area, h / 2 * area + z * h**2 / 12 - h**2 * k / np.sqrt(720), levy * np.sqrt(h) / 2
 
 
-def coarse_path(n):
+@cache
+def coarse_path(n, seed=12):
     """(ΔW, ΔZ, K·√720, Lévy areas) of n steps, aggregated."""
     m, h = FINE // n, 1 / n
-    w, area, moment, levy = (v.reshape(n, m, 2, MEMBERS) for v in fine_path())
+    w, area, moment, levy = (v.reshape(n, m, 2, MEMBERS) for v in fine_path(seed))
     start = np.cumsum(w, axis=1) - w
     s = (np.arange(m) / FINE)[None, :, None, None]
     W, A = w.sum(axis=1), (start / FINE + area).sum(axis=1)
@@ -131,9 +135,10 @@ def coarse_path(n):
     return W, np.sqrt(3) * (2 * A / h - W), K * np.sqrt(720), turned.sum(axis=1)
 
 
-def along(model, method, n):
-    W, Z, K, areas = coarse_path(n)
-    h, flips = np.float64(1 / n), np.random.default_rng(n).choice([-1.0, 1.0], size=W.shape)
+def along(model, method, n, seed=12):
+    W, Z, K, areas = coarse_path(n, seed)
+    h, draws = np.float64(1 / n), np.random.default_rng(n)
+    flips, further = draws.choice([-1.0, 1.0], size=W.shape), draws.normal(0, np.sqrt(h), size=W.shape)
     rest = np.pi**2 / 6 - 1  # of a series that ends after one term: here the whole area is its rest
     G = np.stack([areas, 0 * areas], axis=1) / (h / (2 * np.pi) * np.sqrt(2 * rest))
     y = Vector(np.full(MEMBERS, v) for v in (0.5, 0.9))
@@ -143,15 +148,15 @@ def along(model, method, n):
             c, k = word & 0xFFFF, word >> 16
             if method.refined is not None:  # by Lévy areas
                 return G[s, c] if k == 1 else np.zeros(MEMBERS)
-            return flips[s, c] if kind == "b" else (K if k else Z)[s, c] / np.sqrt(h)
+            return flips[s, c] if kind == "b" else (Z, K, further)[k][s, c] / np.sqrt(h)
 
         y = method.step(bound, s * h, y, h, Wiener(Vector(W[s, :channels]), np.sqrt(h), draw))
     return np.array(list(y))
 
 
 @cache
-def strong_truth(name):
-    return along(STRONG[name], find(REFERENCE[name], ("sde",)), FINE)
+def strong_truth(name, seed=12):
+    return along(STRONG[name], find(REFERENCE[name], ("sde",)), FINE, seed)
 
 
 def test_the_aggregated_path_has_the_law_of_a_path():
@@ -197,16 +202,15 @@ def strong_claim(method, name):
     return method.strong
 
 
-def measure_strong(name, method):
-    """(slope of the mean error at time 1 against the step, its standard error)."""
-    levels = np.array([4, 8, 16, 32]) if method.strong > 1 else np.array([8, 16, 32, 64])
-    truth, errors, spreads = strong_truth(name), [], []
-    for n in levels:
-        distance = np.sqrt(np.sum((along(STRONG[name], method, n) - truth) ** 2, axis=0))
-        errors.append(distance.mean())
-        spreads.append(distance.std() / np.sqrt(MEMBERS) / distance.mean() / np.log(2))
+def measure_strong(name, method, seed=12):
+    """(slope of the mean error at time 1 against the step, its standard error over the paths)."""
+    levels = np.array([8, 16, 32, 64]) if method.strong > 1 else np.array([16, 32, 64, 128])
+    distances = np.array([along(STRONG[name], method, n, seed) - strong_truth(name, seed) for n in levels])
+    distances = np.linalg.norm(distances, axis=1)
+    means = distances.mean(axis=1)
     x = np.log2(levels) - np.log2(levels).mean()
-    return slope(levels, errors), np.sqrt(np.sum((x * spreads) ** 2)) / np.sum(x**2)
+    each = (x / np.sum(x**2)) @ (distances / means[:, None]) / np.log(2)  # a path's part in the slope
+    return slope(levels, means), each.std() / np.sqrt(MEMBERS)
 
 
 STRONG_CASES = [(n, m) for n in STRONG for m in EVERY if m.refusal(STRONG[n]) is None and m.strong
@@ -214,9 +218,19 @@ STRONG_CASES = [(n, m) for n in STRONG for m in EVERY if m.refusal(STRONG[n]) is
                 and (n == "scalar" or m.name not in ("skrock10", "skrock20"))]  # fmt: skip
 
 
+def check_strong(name, method, seed=12):
+    (found, standard_error), claimed = measure_strong(name, method, seed), strong_claim(method, name)
+    assert standard_error < 0.05
+    assert abs(found - claimed) < 0.15, f"{found:.3f} ± {standard_error:.3f}, claimed {claimed}"
+
+
 @pytest.mark.parametrize("name, method", STRONG_CASES, ids=lambda v: getattr(v, "name", v))
 def test_strong_order(name, method):
     assert STRONG[name].noise_type == ("additive" if name == "Langevin" else name)
-    (found, standard_error), claimed = measure_strong(name, method), strong_claim(method, name)
-    assert standard_error < 0.08
-    assert abs(found - claimed) < 0.15 + 2 * standard_error, f"{found:.3f} ± {standard_error:.3f}, claimed {claimed}"
+    check_strong(name, method)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("method", [m for m in EVERY if m.refined], ids=lambda m: m.name)
+def test_strong_order_by_levy_areas_on_other_paths(method, seed):
+    check_strong("general", method, seed)
