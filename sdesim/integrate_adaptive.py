@@ -1,0 +1,308 @@
+"""The time loop with steps that follow an error estimate: the NumPy reference, and the same loop in generated kernels.
+
+Root steps of length H lie on the grid t₀ + s·H whatever the save times are; within each the steps are nodes of a binary
+tree, h = 2⁻ˡH, driven by the path of `kernels.sde_tree`. A node is taken once as a whole and once as two halves, whose
+result goes on; with x, x̂ the two results the step is accepted where
+
+    mean over the states of ((x̂ − x)/(atol + rtol·|x|))²  ≤  h/H .
+
+Local errors of a martingale add up in the mean square, so a bound on the error of one root step is shared out in
+proportion to h: the error at a fixed time is proportional to the tolerance. A rejected node is halved, and both halves
+must be passed: the path is known at no time that is not a step's end (no skip; Foster & Jelinčič 2023,
+arXiv:2311.14201), so what was seen of the path when a step was rejected cannot bias it. After an easy step the next
+may be twice as long, where its node begins there. `methods.adaptive` says which methods converge under such steps.
+
+A save time within a step has a partial step of its half, with the path down the tree to that time: saves take no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim.arithmetic import NUMPY
+from sdesim.kernels.sde_trace import SDETrace, trace
+from sdesim.kernels.sde_tree import FINEST, RESOLUTION, descent, excess, instants, place, split, whole, word
+from sdesim.methods.bound import BoundSDE, Wiener
+from sdesim.methods.method import Method
+from sdesim.methods.vector import Vector, is_structural_zero
+from sdesim.models.sde import SDE
+from sdesim.streams import Purpose, normal_pair, seed_key
+
+if TYPE_CHECKING:
+    from sdesim.kernels.sde_adaptive import AdaptiveKernel
+
+_ON_GRID = 1e-9  # save times closer to a root step's end than this fraction of it count as there
+_BLOCK = 8192  # members in one call of a kernel
+STEP_LIMIT = 2
+"""Status of a member that needs steps below 2⁻³⁰ of the root step."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """Tolerances, and the squared errors below which a step grows and above which it shrinks twice."""
+
+    rtol: float
+    atol: tuple[float, ...]
+    grow: float
+    shrink: float
+
+    @property
+    def numbers(self) -> NDArray[np.float64]:
+        """All of it as the kernels take it."""
+        return np.array([self.rtol, self.grow, self.shrink, *self.atol])
+
+
+@dataclass(frozen=True)
+class AdaptiveResult:
+    """States (time, state, member); status: 0 finite, 1 not, 2 no step small enough; accepted and rejected steps."""
+
+    states: NDArray[np.float64]
+    status: NDArray[np.int8]
+    steps: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Saves:
+    """Save j lies `part[j]` of a root step, in (0, 1], after the beginning of root step `root[j]`; −1: at the start."""
+
+    root: NDArray[np.int64]
+    part: NDArray[np.float64]
+
+    @property
+    def first(self) -> int:
+        """The first save after the start."""
+        return int(np.sum(self.root < 0))
+
+
+def save_points(times: NDArray[np.float64], H: float) -> Saves:
+    """Where the save times lie in root steps of H from times[0], on the grid of 2⁻³² of one.
+
+    >>> save_points(np.array([0.0, 0.25, 1.0, 1.5]), 0.5)
+    Saves(root=array([-1,  0,  1,  2]), part=array([1. , 0.5, 1. , 1. ]))
+    """
+    position = (times - times[0]) / H
+    near = np.maximum(_ON_GRID, 4.0 * np.spacing(position))
+    nearest = np.rint(position)
+    position = np.where(np.abs(position - nearest) <= near, nearest, position)
+    root = np.ceil(position) - 1.0
+    part = np.maximum(np.rint((position - root) / RESOLUTION), 1.0) * RESOLUTION
+    return Saves(root.astype(np.int64), part)
+
+
+class _Reference:
+    """The loop in NumPy, on all members at once: the meaning of the generated kernels, bit for bit."""
+
+    def __init__(
+        self, model: SDE, method: Method, parameters: Mapping[str, Any], control: Control, seed: int, members: Any,
+        t0: float, H: float,
+    ) -> None:  # fmt: skip
+        self.m = BoundSDE(model, method.calculus or "ito", parameters)
+        self.method, self.parameters, self.control = method, parameters, control
+        self.key, self.t0, self.H = seed_key(seed), np.float64(t0), np.float64(H)
+        self.members, self.channels = np.asarray(members, np.uint64), range(len(self.m.channels))
+        n, c = len(members), len(self.m.channels)
+        self.s, self.number, self.level = np.zeros(n, np.int64), np.ones(n, np.int64), np.zeros(n, np.int64)
+        self.wanted, self.x, self.w = np.zeros(n, np.int64), np.zeros(n), np.ones(n)
+        self.node, self.halves = np.zeros((2, c, n)), np.zeros((4, c, n))
+        self.waiting = np.zeros((FINEST + 2, 2, c, n))  # the right halves still to be taken, by level
+
+    def counter(self, i: Any, number: Any, c: int) -> list[Any]:
+        return [self.members[i], self.s[i].astype(np.uint64), np.asarray(number).astype(np.uint64), np.uint64(word(c))]
+
+    def root(self, i: Any) -> None:
+        """Begin a root step with the numbers of a fixed step of that size."""
+        steps = self.s[i].astype(np.uint64)
+        for c in self.channels:
+            for k, purpose in enumerate((Purpose.STEP, Purpose.AUXILIARY)):
+                at = [self.members[i], steps >> np.uint64(1), np.uint64(c), np.uint64(purpose)]
+                first, second = normal_pair(NUMPY, at, self.key)
+                self.node[k, c, i] = np.where(steps & np.uint64(1), second, first)
+
+    def descend(self, i: Any) -> None:
+        """Halve the nodes until they are of the level wanted; then their halves are at hand."""
+        while i.size:
+            for c in self.channels:
+                at = self.counter(i, self.number[i], c)
+                self.halves[:, c, i] = split(NUMPY, (self.node[0, c, i], self.node[1, c, i]), at, self.key)
+            i = i[self.level[i] < self.wanted[i]]
+            self.down(i)
+
+    def down(self, i: Any) -> None:
+        """Go on with the left half; the right one waits."""
+        self.level[i] += 1
+        self.number[i] *= 2
+        self.w[i] *= 0.5
+        self.node[..., i] = self.halves[:2][..., i]
+        for k in i:
+            self.waiting[self.level[k], ..., k] = self.halves[2:, ..., k]
+
+    def up(self, i: Any) -> Any:
+        """Pass the nodes, go on with those that wait next; the members that begin a new root step."""
+        self.x[i] += self.w[i]
+        self.number[i] += 1
+        while (even := i[self.number[i] % 2 == 0]).size:
+            self.number[even] //= 2
+            self.level[even] -= 1
+            self.w[even] *= 2.0
+        new = i[self.level[i] < 0]
+        self.s[new] += 1
+        self.x[new], self.w[new], self.level[new] = 0.0, 1.0, 0
+        for k in np.setdiff1d(i, new):
+            self.node[..., k] = self.waiting[self.level[k], ..., k]
+        return new
+
+    def step(self, i: Any, y: Any, x: Any, w: Any, node: Any) -> NDArray[np.float64]:
+        """The method's step from x root steps into this one, w long, with the normals (z, a) of a node."""
+        t, h, root = instants(NUMPY, self.s[i].astype(float), x, w, self.t0, self.H)
+        self.m.parameters = {name: v[i] if np.ndim(v) else v for name, v in self.parameters.items()}
+        dW = Vector(node[0][c] * root for c in self.channels)
+        wiener = Wiener(dW, root, lambda kind, c: node[1][c])
+        stepped = self.method.step(self.m, t, Vector(y), h, wiener)
+        return np.array([np.broadcast_to(0.0 if is_structural_zero(v) else v, i.shape) for v in stepped])
+
+    def partial(self, i: Any, y: Any, middle: Any, part: Any) -> NDArray[np.float64]:
+        """The state `part` of a root step in, within the present step: a partial step of one of its halves."""
+        w = self.w[i] * 0.5
+        right = part > self.x[i] + w
+        start = np.where(right, self.x[i] + w, self.x[i])
+        length = ahead = part - start
+        number = 2 * self.number[i] + right
+        nodes = [tuple(np.where(right, self.halves[2 + k, c, i], self.halves[k, c, i]) for k in (0, 1))
+                 for c in self.channels]  # fmt: skip
+        paths = [(np.zeros(i.shape), np.zeros(i.shape)) for _ in self.channels]
+        while (ahead < w).any():
+            for c in self.channels:
+                at = self.counter(i, number, c)
+                nodes[c], paths[c] = descent(NUMPY, nodes[c], paths[c], w, ahead, at, self.key)
+            number, w, ahead = place(NUMPY, number.astype(np.uint64), w, ahead)
+        ends = [whole(NUMPY, paths[c], nodes[c], w, length) for c in self.channels]
+        own = [[end[k] for end in ends] for k in (0, 1)]
+        return self.step(i, np.where(right, middle, y), start, length, own)
+
+    def run(self, initial: NDArray[np.float64], saves: Saves) -> tuple[NDArray[np.float64], Any, Any]:
+        """(states, whether no step was small enough, accepted and rejected steps)."""
+        n, control = initial.shape[1], self.control
+        y, out = initial.copy(), np.full((len(saves.root), *initial.shape), np.nan)
+        out[: saves.first] = initial
+        next_save = np.full(n, saves.first)
+        stuck, steps = np.zeros(n, bool), np.zeros((2, n), np.int64)
+        active = np.arange(n if saves.first < len(saves.root) else 0)
+        self.root(active)
+        while active.size:
+            i = active
+            self.descend(i)
+            x, w, half = self.x[i], self.w[i], self.w[i] * 0.5
+            coarse = self.step(i, y[:, i], x, w, self.node[..., i])
+            middle = self.step(i, y[:, i], x, half, self.halves[:2, :, i])
+            fine = self.step(i, middle, x + half, half, self.halves[2:, :, i])
+            error = excess(NUMPY, list(y[:, i]), list(coarse), list(fine), w, control.rtol, control.atol)
+            good = error <= 1.0
+            self._save(i[good], y, middle[:, good], fine[:, good], next_save, saves, out)
+            accepted, rejected = i[good], i[~good]
+            steps[0, accepted] += 1
+            steps[1, rejected] += 1
+            y[:, accepted] = fine[:, good]
+            self.wanted[accepted] = self.level[accepted] - (error[good] <= control.grow)
+            self.root(self.up(accepted))
+            stuck[rejected[self.level[rejected] >= FINEST]] = True
+            self.wanted[rejected] = np.minimum(self.level[rejected] + 1 + ~(error[~good] <= control.shrink), FINEST)
+            self.down(rejected[~stuck[rejected]])
+            active = i[~stuck[i] & (next_save[i] < len(saves.root))]
+        return out, stuck, steps
+
+    def _save(self, i: Any, y: Any, middle: Any, fine: Any, next_save: Any, saves: Saves, out: Any) -> None:
+        """Every save that lies in the accepted steps of the members i."""
+        while i.size:
+            j = np.minimum(next_save[i], len(saves.root) - 1)
+            end = self.x[i] + self.w[i]
+            due = (next_save[i] < len(saves.root)) & (saves.root[j] == self.s[i]) & (saves.part[j] <= end)
+            i, j, middle, fine, end = i[due], j[due], middle[:, due], fine[:, due], end[due]
+            inside = saves.part[j] < end
+            k = i[inside]
+            value = fine.copy()
+            if k.size:
+                value[:, inside] = self.partial(k, y[:, k], middle[:, inside], saves.part[j[inside]])
+            out[j, :, i] = value.T
+            next_save[i] += 1
+
+
+@lru_cache(maxsize=64)
+def _kernel(tr: SDETrace) -> AdaptiveKernel:
+    from sdesim.kernels.sde_adaptive import AdaptiveKernel
+
+    return AdaptiveKernel(tr)
+
+
+class _Blocks:
+    """The generated kernel on blocks of members."""
+
+    def __init__(
+        self, tr: SDETrace, initial: NDArray[np.float64], parameters: Mapping[str, Any], control: Control, seed: int,
+        members: NDArray[np.int64],
+    ) -> None:  # fmt: skip
+        self.kernel, self.control, self.members = _kernel(tr), control.numbers, np.ascontiguousarray(members, np.int64)
+        varying = [np.broadcast_to(np.asarray(parameters[n], float), len(members)) for n in tr.varying]
+        self.initial, self.varying = np.ascontiguousarray(initial), np.array([*varying, np.zeros(len(members))])
+        uniform = [0.0 if n in tr.varying else float(parameters[n]) for n in tr.parameters]
+        self.uniform, self.key = np.array([*uniform, 0.0]), [int(k) for k in seed_key(seed)]
+
+    def run(self, part: slice, t0: float, H: float, saves: Saves, out: Any, stuck: Any, steps: Any) -> None:
+        kernel = self.kernel
+        # after the last save comes one that no step holds
+        roots, parts = np.append(saves.root, -2), np.append(saves.part, 0.0)
+        space = np.zeros(kernel.reals), np.zeros(kernel.words, np.int64), np.zeros(kernel.stack)
+        per_member = [a.ctypes.data + 8 * part.start for a in (self.members, self.initial, self.varying)]
+        kernel.run(
+            part.stop - part.start, *per_member, *(a.ctypes.data for a in (*space, self.uniform, self.control)),
+            out.ctypes.data + 8 * part.start, len(self.members), len(saves.root), saves.first, roots.ctypes.data,
+            parts.ctypes.data, t0, H, *(a.ctypes.data + 8 * part.start for a in (stuck, steps)), *self.key,
+        )  # fmt: skip
+
+
+def integrate_adaptive(
+    model: SDE,
+    method: Method,
+    initial: NDArray[np.float64],
+    parameters: Mapping[str, Any],
+    times: NDArray[np.float64],
+    dt: float,
+    control: Control,
+    *,
+    seed: int,
+    members: NDArray[np.int64],
+    backend: str = "kernel",
+    threads: int = 1,
+) -> AdaptiveResult:
+    """Integrate an ensemble from times[0] through the save times with steps of at most dt that meet the tolerance.
+
+    Arguments as for `integrate.integrate`; each member has steps of its own, which depend on nothing of the others and
+    on no save time.
+    """
+    saves = save_points(times, dt)
+    if backend == "numpy":
+        with np.errstate(all="ignore"):
+            reference = _Reference(model, method, parameters, control, seed, members, float(times[0]), dt)
+            states, stuck, steps = reference.run(initial, saves)
+    else:
+        varying = frozenset(n for n, v in parameters.items() if np.ndim(v))
+        from sdesim.kernels.sde_lanes import LANES
+
+        blocks = _Blocks(trace(model, method, varying), initial, parameters, control, seed, members)
+        states = np.full((len(times), *initial.shape), np.nan)
+        states[: saves.first] = initial
+        stuck, steps = np.zeros(len(members), np.int64), np.zeros((2, len(members)), np.int64)
+        if saves.first < len(times):
+            count, size = len(members), min(_BLOCK, max(LANES, -(-len(members) // (4 * threads))))
+            parts = [slice(i, min(i + size, count)) for i in range(0, count, size)]
+            with ThreadPoolExecutor(max(1, threads)) as pool:
+                list(pool.map(lambda p: blocks.run(p, float(times[0]), dt, saves, states, stuck, steps), parts))
+    finite = np.isfinite(states).all(axis=(0, 1))
+    status = np.where(stuck, STEP_LIMIT, np.where(finite, 0, 1)).astype(np.int8)
+    return AdaptiveResult(states, status, steps)
