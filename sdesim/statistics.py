@@ -11,6 +11,7 @@ and nobody has to name the bins beforehand.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -93,23 +94,13 @@ class Running:
         return total / (self.count - 1) if self.count > 1 else np.full_like(total, np.nan)
 
 
-class Histograms:
-    """Counts of `rows` quantities, each in at most `bins` bins of width 2ᵏ that grow with its values.
+@dataclass(frozen=True)
+class Bins:
+    """Counts (row, bin) in bins [(first + b) 2ᵏ, (first + b + 1) 2ᵏ)."""
 
-    >>> h = Histograms(1, 4)
-    >>> h.add(np.array([[0.1, 0.9, 1.2]]))
-    >>> h.add(np.array([[-0.3, 3.9]]))
-    >>> h.edges[0], h.counts
-    (array([-2., 0., 2., 4., 6.]), array([[1, 3, 1, 0]]))
-    """
-
-    def __init__(self, rows: int, bins: int = BINS) -> None:
-        self.bins = bins
-        self.low, self.high = np.full(rows, np.inf), np.full(rows, -np.inf)
-        self.k = np.full(rows, _FINEST)
-        self.first = np.zeros(rows)  # the number j of the first bin, exact for all that occur
-        self.counts = np.zeros((rows, bins), np.int64)
-        self.left, self.right = self.low.copy(), self.high.copy()  # what lies within needs no other bins
+    k: NDArray[Any]
+    first: NDArray[np.float64]
+    counts: NDArray[np.int64]
 
     @property
     def width(self) -> NDArray[np.float64]:
@@ -119,7 +110,34 @@ class Histograms:
     @property
     def edges(self) -> NDArray[np.float64]:
         """Edges of the bins (row, bin + 1)."""
-        return (self.first[:, None] + np.arange(self.bins + 1)) * self.width[:, None]
+        return (self.first[:, None] + np.arange(self.counts.shape[1] + 1)) * self.width[:, None]
+
+    def moved(self, k: NDArray[Any], first: NDArray[np.float64], bins: int) -> Bins:
+        """The same counts in bins that are no finer and hold all that was counted."""
+        row, column = np.nonzero(self.counts)
+        into = (self.first[row].astype(np.int64) + column) >> np.minimum(k - self.k, 62)[row]
+        counts = np.zeros((len(k), bins), np.int64)
+        np.add.at(counts, (row, into - first[row].astype(np.int64)), self.counts[row, column])
+        return Bins(k, first, counts)
+
+
+class Histograms:
+    """Counts of `rows` quantities, each in at most `bins` bins of width 2ᵏ that grow with its values.
+
+    While values come there is room for as many bins again, half on each side, so that most records need no new bins.
+
+    >>> h = Histograms(1, 4)
+    >>> h.add(np.array([[0.1, 0.9, 1.2]]))
+    >>> h.add(np.array([[-0.3, 3.9]]))
+    >>> h.result().edges[0], h.result().counts
+    (array([-2., 0., 2., 4., 6.]), array([[1, 3, 1, 0]]))
+    """
+
+    def __init__(self, rows: int, bins: int = BINS) -> None:
+        self.bins = bins
+        self.low, self.high = np.full(rows, np.inf), np.full(rows, -np.inf)
+        self.held = Bins(np.full(rows, _FINEST), np.zeros(rows), np.zeros((rows, 2 * bins), np.int64))
+        self._room = self.low.copy(), self.high.copy()  # from, to
 
     def add(self, values: NDArray[np.float64]) -> None:
         """Count finite values (row, any number)."""
@@ -128,51 +146,53 @@ class Histograms:
             self.count(np.ascontiguousarray(values, np.float64), values.shape[1])
 
     def count(self, values: NDArray[np.float64], n: int) -> None:
-        """Count the first n values of rows (row, …) that lie within the bins."""
-        index, part = np.empty(min(n, _CELLS), np.int64), np.empty(PARTS * self.bins, np.int64)
-        scale, stride = np.ldexp(1.0, -self.k), values.shape[-1]
+        """Count the first n values of rows (row, …) for which there is room."""
+        index, part = np.empty(min(n, _CELLS), np.int64), np.empty(PARTS * 2 * self.bins, np.int64)
+        scale, first, counts = np.ldexp(1.0, -self.held.k), self.held.first, self.held.counts
         for begin in range(0, n, _CELLS):
             reductions().count(
-                values.ctypes.data + 8 * begin, len(self.k), stride, min(_CELLS, n - begin), scale.ctypes.data,
-                self.first.ctypes.data, self.counts.ctypes.data, self.bins, index.ctypes.data, part.ctypes.data,
+                values.ctypes.data + 8 * begin, len(scale), values.shape[-1], min(_CELLS, n - begin), scale.ctypes.data,
+                first.ctypes.data, counts.ctypes.data, 2 * self.bins, index.ctypes.data, part.ctypes.data,
             )  # fmt: skip
 
     def cover(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
         """Make room for values from `low` to `high` in each row."""
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
-        if not ((low < self.left) | (high >= self.right)).any():
-            return
-        k, first = self._bins()
-        self.counts = self._moved(self, k, first)
-        self.k, self.first = k, first
-        seen, scale = self.low <= self.high, self.width
-        with np.errstate(over="ignore"):  # beyond the largest number there is nothing
-            top = np.ldexp(1.0, np.frexp(np.where(seen, np.maximum(-self.low, self.high), 0.0))[1])
-            self.left = np.where(seen, np.maximum(first * scale, np.nextafter(-top, 0.0)), np.inf)
-            self.right = np.where(seen, np.minimum((first + self.bins) * scale, top), -np.inf)
+        if ((low < self._room[0]) | (high >= self._room[1])).any():
+            self._hold(self.held)
 
     def merge(self, other: Histograms) -> None:
         """Take in what another one has counted."""
-        seen = other.low <= other.high
-        self.cover(np.where(seen, other.low, self.low), np.where(seen, other.high, self.high))
-        self.counts += self._moved(other, self.k, self.first)
+        self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        self._hold(self.held, other.held)
 
-    def _moved(self, source: Histograms, k: NDArray[Any], first: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The counts of `source` in bins of width 2ᵏ from `first` on, which are no finer and cover its own."""
-        into = (source.first[:, None].astype(np.int64) + np.arange(self.bins)) >> np.minimum(k - source.k, 62)[:, None]
-        row, column = np.nonzero(source.counts)
-        counts = np.zeros_like(source.counts)
-        np.add.at(counts, (row, into[row, column] - first[row].astype(np.int64)), source.counts[row, column])
-        return counts
+    def _hold(self, *counted: Bins) -> None:
+        """Put what was counted into the bins that the values' range asks for now, with room on both sides."""
+        k, first = self._bins()
+        used = np.floor(np.ldexp(np.where(self._seen, self.high, 0.0), -k)) - first + 1.0
+        first = first - np.floor((2 * self.bins - used) / 2.0)
+        moved = [bins.moved(k, first, 2 * self.bins) for bins in counted]
+        self.held = Bins(k, first, np.sum([bins.counts for bins in moved], axis=0))
+        with np.errstate(over="ignore"):  # beyond the largest number there is nothing
+            ends = first * self.held.width, (first + 2 * self.bins) * self.held.width
+        self._room = np.where(self._seen, ends[0], np.inf), np.where(self._seen, ends[1], -np.inf)
+
+    def result(self) -> Bins:
+        """The histograms, a function of the values alone."""
+        return self.held.moved(*self._bins(), self.bins)
+
+    @property
+    def _seen(self) -> NDArray[np.bool_]:
+        """Rows that have values."""
+        return np.asarray(self.low <= self.high)
 
     def _bins(self) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """(k, first): the smallest k for which the values lie in `bins` bins, not finer than their resolution."""
-        largest, seen = np.maximum(-self.low, self.high), self.low <= self.high
-        low, spread = np.where(seen, self.low, 0.0), np.where(seen, self.high - self.low, 0.0)
-        finest = np.where(seen & (largest > 0.0), np.frexp(np.where(seen, largest, 0.0))[1] + _RESOLUTION, _FINEST)
+        low, high = (np.where(self._seen, v, 0.0) for v in (self.low, self.high))
+        largest, spread = np.maximum(-low, high), high - low
+        finest = np.where(largest > 0.0, np.frexp(largest)[1] + _RESOLUTION, _FINEST)
         guess = np.where(spread > 0.0, np.frexp(spread / self.bins)[1] - 2, _FINEST)
         k = np.maximum(np.maximum(_FINEST, finest), guess)
-        high = np.where(seen, self.high, 0.0)
         while (wide := np.floor(np.ldexp(high, -k)) - np.floor(np.ldexp(low, -k)) >= self.bins).any():
             k = k + wide
         k = np.minimum(k, _COARSEST)
@@ -213,7 +233,7 @@ class EnsembleStatistics:
                 return int(fine.size - fine.sum()) + self.add(states[:, :, fine])
             self._sums = None
             self.running.add(np.swapaxes(own, 0, 1), axis=2)
-            self.histograms.add(own.reshape(len(self.histograms.k), -1))
+            self.histograms.add(own.reshape(len(self.histograms.low), -1))
         else:
             self._take(own, found)
         if self.alive is not None:
@@ -261,7 +281,7 @@ class EnsembleStatistics:
             about = {"long_name": f"covariance of {a} and {b} over the members", "units": _product(unit[a], unit[b])}
             found[f"{a}_{b}_covariance"] = dims, values, about
         over = "members and cells" if space else "members"
-        h, d = self.histograms, len(self.names)
+        h, d = self.histograms.result(), len(self.names)
         counts, left = (v.reshape(self.times, d, BINS).T for v in (h.counts, h.edges[:, :-1]))
         for i, s in enumerate(self.names):
             found |= {

@@ -28,7 +28,7 @@ _LANES = ir.VectorType(F64, _WIDTH)
 _STRIDE = _WIDTH * _UNROLL
 MOMENTS = 4
 """Numbers kept of each row: mean, Σ(x − mean)², minimum, maximum."""
-PARTS = 4
+PARTS = 2
 """Histograms that a row is counted in by turns, so that equal neighbours do not wait for each other."""
 
 

@@ -27,26 +27,29 @@ def test_a_histogram_depends_on_the_values_alone(values, cuts, bins):
         for kept in (parts, own):
             kept.add(block)
         merged.merge(own)
-    for kept in (parts, merged):
-        np.testing.assert_array_equal([whole.k, whole.first], [kept.k, kept.first])
-        np.testing.assert_array_equal(whole.counts, kept.counts)
-    for row, edges, counts in zip(rows, whole.edges, whole.counts):
+    found = whole.result()
+    for kept in (parts.result(), merged.result()):
+        np.testing.assert_array_equal([found.k, found.first], [kept.k, kept.first])
+        np.testing.assert_array_equal(found.counts, kept.counts)
+    for row, edges, counts in zip(rows, found.edges, found.counts):
         inside = (row[:, None] >= edges[:-1]) & (row[:, None] < edges[1:])
         np.testing.assert_array_equal(counts, inside.sum(axis=0))
 
 
 def test_bins_hold_what_came_in_between():
     histogram = Histograms(1, 64)
-    for values in ([0.0, 10.0], [15.9], [-5.0]):  # the second needs no other bins, the third moves them
+    for values in ([0.0, 10.0], [15.9], [-5.0], [100.0]):  # some need no other bins, some move them
         histogram.add(np.array([values]))
-    assert histogram.counts.sum() == 4 and histogram.edges[0, 0] <= -5.0 and histogram.edges[0, -1] > 15.9
+    found = histogram.result()
+    assert found.counts.sum() == 5 and found.edges[0, 0] <= -5.0 and found.edges[0, -1] > 100.0
 
 
 def test_bins_are_as_fine_as_the_values_allow():
     histogram = Histograms(2)
     histogram.add(np.stack([np.linspace(-3.0, 5.0, 1000), np.full(1000, 3.7)]))
-    assert histogram.width[0] == 0.125 or np.count_nonzero(histogram.counts[0]) > 32
-    assert histogram.counts[1].max() == 1000 and histogram.width[1] < 1e-10
+    found = histogram.result()
+    assert found.width[0] == 0.125 or np.count_nonzero(found.counts[0]) > 32
+    assert found.counts[1].max() == 1000 and found.width[1] < 1e-10
 
 
 @pytest.mark.parametrize("n", [1, 7, 31, 32, 33, 512, 700])
@@ -75,7 +78,7 @@ def test_fused_sums_are_numpy_s_in_any_cut(d, n):
                 exact = [np.cov(states[t, [i, j]])[0, 1] for t in range(times)]
                 scale = np.sqrt(found["variance"][i] * found["variance"][j])
                 np.testing.assert_allclose(value / scale, exact / scale, atol=1e-11)
-        np.testing.assert_array_equal(own.histograms.counts.sum(axis=1), n)
+        np.testing.assert_array_equal(own.histograms.result().counts.sum(axis=1), n)
 
 
 def test_members_that_are_not_finite_are_left_out_and_exits_counted():
