@@ -9,7 +9,7 @@ Reductions and polynomials follow fdlibm (Sun Microsystems, 1993: e_exp.c, e_log
 (1980): with k = round(x·log₂e), exp x = 2ᵏ·exp(x − k·ln 2), ln 2 held in two parts of which the first times k is
 exact. Errors: at most 2 ulp for exp, log, power, sin and cos (|x| ≤ 10⁵ for sin and cos, 10⁴ in float32; beyond, an
 absolute error of |x|·2⁻⁵² or |x|·2⁻²³, and NaN from 10¹⁵ or 4·10⁶ on, where no digit would be right), 3 ulp for tan,
-tanh, sinh and cosh.
+tanh, sinh and cosh (4 in float32).
 """
 
 from __future__ import annotations

@@ -39,6 +39,11 @@ class Format:
         return f"float{self.bits}"
 
     @property
+    def draws(self) -> int:
+        """Normals made from the 128 bits of a counter: two in float64, four in float32."""
+        return 128 // self.bits
+
+    @property
     def bias(self) -> int:
         """The exponent's bits of a number in [1, 2)."""
         return 2 ** (self.bits - self.mantissa - 2) - 1

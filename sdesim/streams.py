@@ -4,7 +4,8 @@ Counter-based generation (Philox 4×32-10; Salmon, Moraes, Dror & Shaw, SC'11, d
 128-bit counter says where, the 64-bit seed is the key, and ten rounds of multiplication and exclusive-or give
 128 random bits. Nothing has a state, so member 7 is the same bits alone or among a million, in any order.
 
-  SDE steps   counter (member, step ≫ 1, channel, purpose): even steps take the pair's first normal, odd the second
+  SDE steps   counter (member, step ≫ 1, channel, purpose): even steps take the pair's first normal, odd the second;
+              in float32 (member, step ≫ 2, channel, purpose), two pairs from 32 bits each for four steps
   fields      counter (member, step, pair, purpose | state ≪ 8): in a row of n cells, cell x < ⌈n/2⌉ takes the first
               normal of pair row·⌈n/2⌉ + x, and cell x + ⌈n/2⌉ the second
   auxiliary   channel = k ≪ 16 | c for the (k+1)-th further normal of Wiener process c in the same step
@@ -28,6 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sdesim.arithmetic import NUMPY, Machine, Value, estrin, horner, log_normal_range, log_parts
+from sdesim.reals import DOUBLE
 
 
 class Purpose(IntEnum):
@@ -81,53 +83,67 @@ def philox(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[
     return (first >> shift) & low, first & low, (second >> shift) & low, second & low
 
 
-# minimax fits (Chebyshev, 40 digits), highest power first: −2 ln((1 + s)/(1 − s))/s in s² for |s| ≤ 3 − √8 to 2⁻⁵³;
-# sin(πv/2)/v to 2⁻⁵⁸ and cos(πv/2) to 2⁻⁵⁴ in v² for |v| ≤ ½
-_RADIUS = (
-    -0.33675319941360976, -0.3624386886243043, -0.4444686909503581, -0.5714283204221534, -0.8000000012348323,
-    -1.3333333333310584, -4.0,
-)  # fmt: skip
-_SIN = (
-    5.633933781537854e-08, -3.59864335298231e-06, 0.0001604411507421909, -0.004681754132340976, 0.07969262624604301,
-    -0.6459640975062443, 1.5707963267948966,
-)  # fmt: skip
-_COS = (
-    4.6552961874867623e-07, -2.520013526428479e-05, 0.000919259950041661, -0.02086348073494657, 0.25366950789986475,
-    -1.2337005501361513, 1.0,
-)  # fmt: skip
+def _open_unit(m: Machine, a: Value) -> Value:
+    """A uniform number in (0, 1]: on a grid of 2⁻⁵², or all 32 bits of the word and half a cell, from 2⁻³³ on."""
+    one = m.word(m.form.one)
+    if m.form is DOUBLE:
+        return m.number(2.0) - m.real((a >> m.word(12)) | one)
+    high = m.real((a >> m.word(9)) | one) - m.number(1.0)
+    return high + (m.real((a & m.word(0x1FF)) | one) - m.number(1.0 - 2.0**-24)) * m.number(2.0**-9)
 
 
 def box_muller(m: Machine, a: Value, b: Value) -> tuple[Value, Value]:
-    """Two independent normals from two 64-bit words: radius √(−2 ln u), angle from b.
+    """Two independent normals from two words of the machine's width: radius √(−2 ln u), angle from b.
 
-    u = 2 − [1, 2) lies on a grid of 2⁻⁵² in (0, 1], so |z| ≤ 8.49. With u = 2ᵏ(1 + f) and s = f/(2 + f) the logarithm
-    is k ln 2 + ln((1 + s)/(1 − s)). The angle is v·π/2 with v in [−½, ½); two further bits of b pick the quadrant by
-    swapping the pair and flipping the sign of the cosine. Errors: 2⁻⁵⁰ relative.
+    u lies in (0, 1] with |z| ≤ 8.49, or 6.77 in float32. With u = 2ᵏ(1 + f) and s = f/(2 + f) the logarithm is
+    k ln 2 + ln((1 + s)/(1 − s)). The angle is v·π/2 with v in [−½, ½); two further bits of b pick the quadrant by
+    swapping the pair and flipping the sign of the cosine. Errors: 2⁻⁵⁰ relative, or 2⁻²¹.
     """
-    one = m.u64(_ONE)
-    u = m.number(2.0) - m.real((a >> m.u64(12)) | one)
-    k, f = log_parts(m, u)
+    form = m.form
+    k, f = log_parts(m, _open_unit(m, a))
     s = f / (m.number(2.0) + f)
-    radius = m.sqrt(s * estrin(m, s * s, _RADIUS) - k * m.number(2.0 * math.log(2.0)))
-    v = m.real((b & m.u64(0x000FFFFFFFFFFFFF)) | one) - m.number(1.5)
+    radius = m.sqrt(s * estrin(m, s * s, form.radius) - k * m.number(2.0 * math.log(2.0)))
+    v = m.real((b & m.word(form.fraction)) | m.word(form.one)) - m.number(1.5)
+    if form is not DOUBLE:
+        v = v + m.number(2.0**-24)  # to the middle of its cell: the mean is 0 to 10⁻¹⁵, not to 10⁻⁷
     z = v * v
-    s = v * radius * estrin(m, z, _SIN)
-    c = radius * estrin(m, z, _COS)
-    c = m.real(m.bits(c) ^ (b & m.u64(0x8000000000000000)))
-    swap = (b & m.u64(0x4000000000000000)) != m.u64(0)
+    s = v * radius * estrin(m, z, form.turn_sin)
+    c = radius * estrin(m, z, form.turn_cos)
+    c = m.real(m.bits(c) ^ (b & m.word(form.sign)))
+    swap = (b & m.word(form.sign >> 1)) != m.word(0)
     return m.select(swap, s, c), m.select(swap, c, s)
 
 
+def _split(m: Machine, word: Value) -> tuple[Value, Value]:
+    """The halves of a 64-bit word as words of the machine: the high one, the low one."""
+    return m.low(word >> m.u64(32)), m.low(word)
+
+
 def normal_pair(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, Value]:
-    """The two standard normals at a counter."""
+    """The two standard normals at a counter, in float64."""
     return box_muller(m, *words(m, counter, key))
 
 
-def sign_pair(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, Value]:
-    """Two independent fair signs ±1 at a counter: the top bit of each word becomes the sign bit of 1."""
+def normal_group(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, ...]:
+    """The standard normals at a counter: two, or two pairs of two in float32."""
+    if m.form is DOUBLE:
+        return normal_pair(m, counter, key)
     a, b = words(m, counter, key)
-    top, one = m.u64(0x8000000000000000), m.u64(_ONE)
-    return m.real((a & top) | one), m.real((b & top) | one)
+    return *box_muller(m, *_split(m, a)), *box_muller(m, *_split(m, b))
+
+
+def sign_group(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, ...]:
+    """As many independent fair signs ±1 at a counter: the top bit of each word becomes the sign bit of 1."""
+    every = words(m, counter, key)
+    if m.form is not DOUBLE:
+        every = *_split(m, every[0]), *_split(m, every[1])
+    return tuple(m.real((w & m.word(m.form.sign)) | m.word(m.form.one)) for w in every)
+
+
+def unit_pair(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, Value]:
+    """Two independent uniform numbers of (0, 1) at a counter."""
+    a, b = words(m, counter, key)
+    return unit(m, a), unit(m, b)
 
 
 # Wichura's PPND16: numerators and denominators, highest power first, of Φ⁻¹ near ½, in the tails, and far out
@@ -196,26 +212,43 @@ def _counter(members: ArrayLike, second: ArrayLike, third: ArrayLike, fourth: in
     return [_word(members, "member"), _word(second, "step"), _word(third, "channel"), np.uint64(fourth)]
 
 
+def _of_step(
+    group: Any, m: Machine, seed: int, members: ArrayLike, step: int, channel: ArrayLike, purpose: Purpose
+) -> NDArray[Any]:
+    count = m.form.draws
+    values = group(m, _counter(members, int(step) // count, channel, purpose), seed_key(seed))
+    return np.asarray(values[int(step) % count], m.form.name)
+
+
 def normals(
-    seed: int, members: ArrayLike, step: int, channel: ArrayLike = 0, purpose: Purpose = Purpose.STEP
-) -> NDArray[np.float64]:
-    """Standard normals of an SDE step, one for each member (broadcast against `channel`).
+    seed: int, members: ArrayLike, step: int, channel: ArrayLike = 0, purpose: Purpose = Purpose.STEP,
+    m: Machine = NUMPY,
+) -> NDArray[Any]:
+    """Standard normals of an SDE step, one for each member (broadcast against `channel`), in the format of `m`.
 
     >>> both = normals(7, [0, 1], step=3)
     >>> bool(normals(7, [1], step=3)[0] == both[1])
     True
     """
-    pair = normal_pair(NUMPY, _counter(members, int(step) >> 1, channel, purpose), seed_key(seed))
-    return np.asarray(pair[int(step) & 1], np.float64)
+    return _of_step(normal_group, m, seed, members, step, channel, purpose)
 
 
-def signs(seed: int, members: ArrayLike, step: int, channel: ArrayLike = 0) -> NDArray[np.float64]:
-    """Fair random signs ±1 of an SDE step, one for each member (broadcast against `channel`).
+def signs(seed: int, members: ArrayLike, step: int, channel: ArrayLike = 0, m: Machine = NUMPY) -> NDArray[Any]:
+    """Fair random signs ±1 of an SDE step, one for each member (broadcast against `channel`), in the format of `m`.
 
     >>> set(signs(7, range(20), step=3).tolist()) == {-1.0, 1.0}
     True
     """
-    pair = sign_pair(NUMPY, _counter(members, int(step) >> 1, channel, Purpose.SIGN), seed_key(seed))
+    return _of_step(sign_group, m, seed, members, step, channel, Purpose.SIGN)
+
+
+def step_uniforms(seed: int, members: ArrayLike, step: int, channel: ArrayLike = 0) -> NDArray[np.float64]:
+    """Uniform numbers in (0, 1) of an SDE step, one for each member (broadcast against `channel`).
+
+    >>> bool(0 < step_uniforms(7, [9], step=3)[0] < 1)
+    True
+    """
+    pair = unit_pair(NUMPY, _counter(members, int(step) >> 1, channel, Purpose.COUNT), seed_key(seed))
     return np.asarray(pair[int(step) & 1], np.float64)
 
 

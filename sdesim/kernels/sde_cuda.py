@@ -14,7 +14,7 @@ from sdesim.kernels.cuda import PRELUDE
 from sdesim.kernels.machines import CMachine, CValue
 from sdesim.kernels.sde_bridge import COLUMNS, joint, single
 from sdesim.kernels.sde_trace import SDETrace
-from sdesim.streams import Purpose, normal_pair, sign_pair
+from sdesim.streams import Purpose, normal_pair, sign_group
 
 _ARGUMENTS = (
     "const i64* members, i64 n, const double* initial, const double* varying, const double* uniform, double* out, "
@@ -71,7 +71,7 @@ def _step_function(tr: SDETrace, index: int) -> str:
 
 def cuda_source(*traces: SDETrace) -> str:
     """The whole source: for trace i `sde_run_i`, one thread per member, and `host_run_i` when built for the host."""
-    shared = _pair_function("pair", normal_pair) + _pair_function("signs", sign_pair) + _bridge_functions()
+    shared = _pair_function("pair", normal_pair) + _pair_function("signs", sign_group) + _bridge_functions()
     return PRELUDE + shared + "".join(_entries(tr, i) for i, tr in enumerate(traces))
 
 

@@ -19,7 +19,7 @@ from sdesim.kernels.llvm import Compiled, integer, loop
 from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, VOID, LLVMMachine
 from sdesim.kernels.sde_bridge import COLUMNS, joint, single
 from sdesim.kernels.sde_trace import SDETrace
-from sdesim.streams import Purpose, normal_pair, sign_pair
+from sdesim.streams import Purpose, normal_pair, sign_group
 
 BLOCK = 512
 _SCALARS = ("t:", "h:", "s:")
@@ -99,7 +99,7 @@ class _Run:
         self.fill = _fill(module, "fill", normal_pair)
         self.fills = {"z": (self.fill, Purpose.STEP), "a": (self.fill, Purpose.AUXILIARY)}
         if any(kind == "b" for kind, _ in tr.draws):
-            self.fills["b"] = _fill(module, "fill_signs", sign_pair), Purpose.SIGN
+            self.fills["b"] = _fill(module, "fill_signs", sign_group), Purpose.SIGN
         fn = ir.Function(module, ir.FunctionType(VOID, [t for _, t in self.arguments]), "run")
         self.b = ir.IRBuilder(fn.append_basic_block())
         self.a = dict(zip((name for name, _ in self.arguments), fn.args, strict=True))
