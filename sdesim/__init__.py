@@ -19,6 +19,7 @@ from sdesim.catalogue import methods
 _HOME = {
     "SDE": "models.sde",
     "PDE": "models.pde",
+    "Jump": "models.jumps",
     "Grid": "grids",
     "RadialGrid": "curved",
     "SphereGrid": "curved",
@@ -38,6 +39,7 @@ _HOME = {
     "estimate": "estimation.estimate",
     "fokker_planck": "models.fokker_planck",
     "equations": "",
+    "survival": "exits",
     "save": "storage",
     "open": "storage",
 }
@@ -47,6 +49,7 @@ __all__ = [
     "Dirichlet",
     "GaussianField",
     "Grid",
+    "Jump",
     "Neumann",
     "PDE",
     "Periodic",
@@ -66,6 +69,7 @@ __all__ = [
     "rerun",
     "save",
     "simulate",
+    "survival",
 ]
 
 if TYPE_CHECKING:
@@ -74,9 +78,11 @@ if TYPE_CHECKING:
     from sdesim.checking import check
     from sdesim.curved import RadialGrid, SphereGrid
     from sdesim.estimation.estimate import estimate
+    from sdesim.exits import survival
     from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
     from sdesim.grids import Grid
     from sdesim.models.fokker_planck import fokker_planck
+    from sdesim.models.jumps import Jump
     from sdesim.models.pde import PDE
     from sdesim.models.sde import SDE
     from sdesim.paths import brownian

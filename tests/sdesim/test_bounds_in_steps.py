@@ -126,6 +126,44 @@ def test_statistics_count_the_exits():
     np.testing.assert_allclose(ds.x_mean, states.x.mean("member"), rtol=1e-12)
 
 
+@pytest.mark.parametrize("saved", ["states", "statistics"])
+def test_survival_curve_is_that_of_the_inverse_gaussian_law(saved):
+    # drifted Brownian motion to a = 1 with μ = ½, σ = 1: mean a/μ = 2, variance aσ²/μ³ = 8
+    times = [0.5, 1.0, 2.0, 5.0, 12.0]
+    law = stats.invgauss(mu=2.0, scale=1.0)
+    assert (law.mean(), law.var()) == pytest.approx((2.0, 8.0))
+    covered = []
+    for seed in range(12):
+        ds = run(drifted(sim.Absorbing(hi=1.0)), {"x": 0.0}, times, dt=0.5, seed=seed, members=1000, save=saved)
+        curve = sim.survival(ds, level=0.9)
+        covered += ((curve.lower <= law.sf(times)) & (law.sf(times) <= curve.upper)).values.tolist()
+        assert (curve.survival == curve.alive / 1000).all() and (curve.alive.diff("time") < 0).all()
+    # 60 intervals, of which those of a run are alike: between 75 and 100 % hold
+    assert np.mean(covered) > 0.75
+    wide, narrow = sim.survival(ds, level=0.999), sim.survival(ds, level=0.5)
+    assert (wide.lower < narrow.lower).all() and (narrow.upper < wide.upper).all()
+
+
+def test_survival_between_the_save_times_and_at_its_ends(tmp_path):
+    ds = run(drifted(sim.Absorbing(hi=1.0)), {"x": 0.0}, [4.0], dt=0.25, members=500)
+    fine = np.linspace(0.0, 4.0, 50)
+    curve = sim.survival(ds, fine)
+    exits = ds.exit_time.values
+    exact = [np.sum(np.isnan(exits) | (exits > t)) for t in fine]
+    assert curve.alive.values.tolist() == exact and curve.survival[0] == 1.0 and curve.upper[0] == 1.0
+    assert curve.lower[0] == pytest.approx(1 / (1 + 1.959964**2 / 500), rel=1e-6)  # Wilson's at p = 1
+    sim.save(curve, tmp_path / "curve.nc")
+    everyone = sim.survival(run(drifted(sim.Absorbing(hi=1.0)), {"x": 0.0}, [500.0], dt=1.0, members=100))
+    assert everyone.survival[-1] == 0.0 and everyone.lower[-1] == 0.0 < everyone.upper[-1] < 0.05
+    for bad, message in (([1.0, 5.0], "until 4"), ([2.0, 1.0], "increasing"), ([], "increasing")):
+        with pytest.raises(ValueError, match=message):
+            sim.survival(ds, bad)
+    with pytest.raises(ValueError, match="Absorbing"):
+        sim.survival(run(drifted(sim.Reflecting(hi=1.0)), {"x": 0.0}, [1.0], dt=0.1, members=3))
+    with pytest.raises(ValueError, match="at the save times alone"):
+        sim.survival(run(drifted(sim.Absorbing(hi=1.0)), {"x": 0.0}, [1.0], dt=0.1, members=3, save="statistics"), [0.5])
+
+
 @pytest.mark.parametrize("model, method, message", [
     (sim.SDE({"x": "v", "v": "-v"}, {"v": 1}, bounds={"x": sim.Reflecting(lo=0.0)}), None, "no noise of its own"),
     (sim.SDE({"x": "v", "v": "-v"}, {"v": 1}, bounds={"x": sim.Absorbing(lo=0.0)}), "baoab", "structure"),
