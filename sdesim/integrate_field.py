@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.calculus import evaluate
+from sdesim.kernels.field_reference import Sheet
 from sdesim.methods.method import Method
 from sdesim.methods.modal import ModalModel, split
 from sdesim.models.pde import PDE, entries
@@ -35,7 +36,7 @@ class FieldResult:
 
 def integrate(model: PDE, method: Method, initial: NDArray[np.float64], parameters: Mapping[str, Any],
               times: NDArray[np.float64], dt: float | None, *, seed: int, members: NDArray[np.int64],
-              backend: str = "kernel", threads: int = 1) -> FieldResult:
+              backend: str = "kernel", threads: int = 1, sheet: Sheet | None = None) -> FieldResult:
     """Integrate an ensemble of fields.
 
     Args:
@@ -49,6 +50,7 @@ def integrate(model: PDE, method: Method, initial: NDArray[np.float64], paramete
         members: numbers of the members.
         backend: "kernel" (fused, generated) or "numpy" (the reference); their bits are equal.
         threads: blocks of members that run at the same time.
+        sheet: half the steps, or cells of another grid, whose noise this run shares (by the reference where there is).
 
     Raises:
         ValueError: shapes that do not fit, times that do not rise, dt ≤ 0 or missing, a model that the method cannot
@@ -62,14 +64,16 @@ def integrate(model: PDE, method: Method, initial: NDArray[np.float64], paramete
         from sdesim.stencil_integrate import stencil_run
 
         return FieldResult(*stencil_run(model, method.name, initial, values, times, dt, seed=seed, members=members,
-                                        backend=backend, threads=threads))
+                                        backend=backend, threads=threads, sheet=sheet))
     if method.kind != "spectral":
         raise ValueError(f"{method.name} is a method of kind {method.kind!r}; fields need 'stencil', 'implicit' or "
                          "'spectral'")
     if backend not in ("kernel", "numpy"):
         raise ValueError(f"the spectral methods run with backend 'kernel' or 'numpy'; got {backend!r}")
+    if sheet is not None and model.noise:
+        backend = "numpy"
     return _spectral_run(model, method, initial, values, times, dt, seed=seed, members=members, backend=backend,
-                         threads=threads)
+                         threads=threads, sheet=sheet or Sheet())
 
 
 def steps_between(start: float, end: float, dt: float | None) -> int:
@@ -93,7 +97,7 @@ def modal_form(model: PDE, method: Method) -> ModalModel:
 
 def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], parameters: dict[str, Any],
                   times: NDArray[np.float64], dt: float | None, *, seed: int, members: NDArray[np.int64],
-                  backend: str, threads: int) -> FieldResult:
+                  backend: str, threads: int, sheet: Sheet) -> FieldResult:
     if dt is None and not method.name.startswith("exact"):
         raise ValueError(f"{method.name} needs a step: give dt")
     form = modal_form(model, method)
@@ -114,24 +118,25 @@ def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], para
             own = {name: value[cut] if np.ndim(value) else value for name, value in parameters.items()}
             lifts = lift_values(form, own)
             u = [transform.forward(initial[i, cut] - lifts[i]) for i, transform in enumerate(form.transforms)]
-            stepper = (Reference(method.step, form, u, own, seed, members[cut]) if program is None else
+            stepper = (Reference(method.step, form, u, own, seed, members[cut], sheet) if program is None else
                        Fused(program, u, own, seed, members[cut]))
             states[0, :, cut] = initial[:, cut]
-            _advance(stepper, form, times, dt, lifts, states[:, :, cut])
+            _advance(stepper, form, times, dt, lifts, states[:, :, cut], 2 if sheet.halves else 1)
 
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         for _ in pool.map(run, cuts):
             pass
     finite = np.isfinite(states).all(axis=(0, 1, *range(3, states.ndim)))
     steps = sum(steps_between(a, b, dt) for a, b in zip(times[:-1], times[1:]))
-    return FieldResult(states, np.where(finite, 0, 1).astype(np.int8), {"steps": steps, "block": block})
+    return FieldResult(states, np.where(finite, 0, 1).astype(np.int8), {
+        "discretisation": "finite-volume eigenvalues" if method.name == "exact_fv" else "spectral", "steps": steps})
 
 
 def _advance(stepper: Any, form: ModalModel, times: NDArray[np.float64], dt: float | None,
-             lifts: list[Any], out: NDArray[np.float64]) -> None:
+             lifts: list[Any], out: NDArray[np.float64], cuts: int) -> None:
     number, last = 0, 0.0
     for save, (start, end) in enumerate(zip(times[:-1], times[1:]), start=1):
-        count = steps_between(start, end, dt)
+        count = cuts * steps_between(start, end, dt)
         h = float(end - start) / count
         # equal but for the rounding of the save times: the same h, so that what depends on h alone is kept
         h = last = last if abs(h - last) <= 1e-12 * h else h

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +14,23 @@ from sdesim.certificates import certificates, settle
 from sdesim.choice import Choice, choose
 from sdesim.ensemble import distributions, draw, member_numbers
 from sdesim.initial import is_list, over_members, pde_initial, sde_initial
+from sdesim.kernels.field_reference import Sheet
 from sdesim.methods.bounded import ALIVE, bounded
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
+from sdesim.richardson import errors
 
 DEVICES = ("cpu", "cuda", "reference")
+Engine: TypeAlias = tuple[NDArray[np.float64], NDArray[np.int8], dict[str, Any]]
 
 
 class Group(NamedTuple):
-    """States (time, state, member, *space), status (member,), and what is known of each member by name (member,)."""
+    """States (time, state, member, *space), status (member,), what is known of each member by name (member,), notes."""
 
     states: NDArray[np.float64]
     status: NDArray[np.int8]
     marks: dict[str, NDArray[np.float64]]
+    notes: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Run:
     dtype: str
     device: str
     record: dict[str, Any]
+    certify: bool = False
+    sheet: Sheet | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,15 +74,30 @@ class Run:
 
         With bounds that are not sampled exactly the last state is the time of exit, below all times if there is none.
         """
-        states, status = self._integrated(positions, threads)
+        states, status, notes = self._integrated(positions, threads)
         marks = {"last_good_time": settle(states, status, self.clock)}
         if isinstance(self.model, PDE):
             own = {n: v[positions] if np.ndim(v) else v for n, v in self.parameters.items()}
             marks |= certificates(self.model, states, self.clock, own)
-        return Group(states, status, marks)
+            if self.certify:
+                part = self.part(positions)
+                marks |= errors(part, states, notes, part.steps(), threads)
+        return Group(states, status, marks, notes)
 
-    def _integrated(self, positions: slice, threads: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
-        """States (time, state, member, *space) and status, as the engine of the method leaves them."""
+    def integrated(self, threads: int, sheet: Sheet) -> NDArray[np.float64]:
+        """The states of all members, with the noise of another run's steps and cells."""
+        return replace(self, sheet=sheet)._integrated(slice(None), threads)[0]
+
+    def steps(self) -> NDArray[np.float64] | None:
+        """The longest step of each member, None where the method takes none or all take `choice.dt`."""
+        if self.choice.dt is not None or not isinstance(self.model, PDE) or self.choice.method.kind == "spectral":
+            return self.choice.steps
+        from sdesim.stencil_integrate import steps_of
+
+        return steps_of(self.model, self.choice.method.name, self.initial, self.parameters, self.clock)
+
+    def _integrated(self, positions: slice, threads: int) -> Engine:
+        """States (time, state, member, *space), status and notes, as the engine of the method leaves them."""
         from sdesim import integrate, integrate_exact, integrate_field
 
         numbers = self.numbers[positions]
@@ -88,20 +109,20 @@ class Run:
             if self.choice.method.kind == "law":
                 states = integrate_exact.sample(self.model, self.choice.method, start, own, self.clock,
                                                 seed=self.seed, members=numbers)  # fmt: skip
-                return states, np.where(np.isfinite(states).all(axis=(0, 1)), 0, 1).astype(np.int8)
+                return states, np.where(np.isfinite(states).all(axis=(0, 1)), 0, 1).astype(np.int8), {}
             step = self.choice.dt or 1.0  # an SDE's choice always has a step
             model, method = self.model, self.choice.method
             if model.bounds:
                 model, method = bounded(model, method)
                 start = np.vstack([start, np.full(len(numbers), ALIVE)])
             flat = integrate.integrate(model, method, start, own, self.clock, step, **common)
-            return flat.states, flat.status
+            return flat.states, flat.status, {}
         if self.choice.steps is not None:
             return self._own_steps(positions, threads)
         field = integrate_field.integrate(
-            self.model, self.choice.method, start, own, self.clock, self.choice.dt, **common
+            self.model, self.choice.method, start, own, self.clock, self.choice.dt, sheet=self.sheet, **common
         )
-        return field.states, field.status
+        return field.states, field.status, dict(field.notes)
 
     def part(self, positions: slice | NDArray[np.int64]) -> Run:
         """The work on the members at these positions alone."""
@@ -115,19 +136,38 @@ class Run:
             record={},
         )
 
-    def _own_steps(self, positions: slice, threads: int) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+    def _own_steps(self, positions: slice, threads: int) -> Engine:
         """As `_integrated`, where each member has a step of its own: members of equal steps go together."""
         whole = self.part(positions)
         steps = whole.choice.steps if whole.choice.steps is not None else np.empty(0)
-        states, status = np.empty(0), np.empty(len(whole.numbers), np.int8)
+        states, status, notes = np.empty(0), np.empty(len(whole.numbers), np.int8), dict[str, Any]()
         for step in np.unique(steps):
             where = np.flatnonzero(steps == step)
             alike = replace(whole.part(where), choice=replace(self.choice, dt=float(step), steps=None))
-            own, status[where] = alike._integrated(slice(None), threads)
+            own, status[where], said = alike._integrated(slice(None), threads)
+            notes = merged(notes, said)
             if not states.size:
                 states = np.empty((*own.shape[:2], len(steps), *own.shape[3:]))
             states[:, :, where] = own
-        return states, status
+        return states, status, notes
+
+
+def merged(notes: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """What engines said of two groups of members, free of how members were cut into groups.
+
+    Of numbers the largest (the smallest of a limit), of texts each once.
+
+    >>> merged({"steps": 3, "solver": "modes"}, {"steps": 7, "solver": "sparse LU", "advection": "upwind"})
+    {'steps': 7, 'solver': 'modes; sparse LU', 'advection': 'upwind'}
+    """
+    result = dict(notes)
+    for name, value in more.items():
+        old = result.get(name, value)
+        if isinstance(value, str):
+            result[name] = "; ".join(sorted({*str(old).split("; "), *value.split("; ")}))
+        else:
+            result[name] = min(old, value) if name.endswith("limit") else max(old, value)
+    return result
 
 
 def prepare(
@@ -158,7 +198,8 @@ def prepare(
         "model": model, "initial": record, "times": clock[skip:], "members": _compact(numbers), "parameters": given,
         **call, "method": choice.method.name, "dt": choice.dt,
     }  # fmt: skip
-    return Run(model, numbers, values, state, clock, skip, choice, int(call["seed"]), call["dtype"], device, kept)
+    return Run(model, numbers, values, state, clock, skip, choice, int(call["seed"]), call["dtype"], device, kept,
+               bool(call.get("certify")))
 
 
 def _compact(numbers: NDArray[np.int64]) -> range | list[int]:

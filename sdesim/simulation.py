@@ -19,7 +19,7 @@ from sdesim.methods.bounded import ALIVE
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
 from sdesim.reduction import SHARE, Kept, reduced, shares
-from sdesim.runs import Group, Run, prepare
+from sdesim.runs import Group, Run, merged, prepare
 from sdesim.spectral import kind_of
 from sdesim.statistics import EnsembleStatistics
 from sdesim.workers import check_client, results
@@ -48,6 +48,7 @@ def simulate(
     chunks: Mapping[str, int] | None = None,
     client: Any = None,
     progress: bool | None = None,
+    certify: bool = False,
 ) -> xr.Dataset:
     """Integrate an ensemble and return it as a Dataset with the dimensions (member, time, *space).
 
@@ -72,6 +73,8 @@ def simulate(
     chunks : {"member": n}, how many members are computed at a time; the result does not depend on it.
     client : a dask.distributed.Client whose workers compute the groups of members.
     progress : a bar on standard error.
+    certify : estimate the errors of a field from its step and from its cells, by a run with half the step and one on
+        cells twice as wide, of the same noise: `time_error_u`, `space_error_u` (`sdesim.richardson`).
 
     Raises ValueError, TypeError or KeyError before any work for what cannot be done, with the cure. A member that
     blows up is marked in `status` and holds its last good state from `last_good_time` on; its neighbours are untouched.
@@ -92,6 +95,10 @@ def simulate(
     if client is not None:
         check_client(client)
     call = {"design": design, "method": method, "dt": dt, "seed": seed, "dtype": dtype, "save": save}
+    if certify:
+        if not isinstance(model, PDE):
+            raise ValueError("certify estimates the errors of a field; of an SDE see sim.estimate, or compare steps")
+        call["certify"] = True
     place = Place(_chunk(chunks), client, bool(progress))
 
     def prepared(members: Any) -> Run:
@@ -166,7 +173,7 @@ def _states(run: Run, place: Place) -> xr.Dataset:
                 data[name][positions] = np.swapaxes(states[:, i], 0, 1)
     return to_dataset(
         data, members=run.numbers, times=times, space=run.space, parameters=run.parameters, status=about.status,
-        variables=about.variables(), units=dict(run.model.units), attributes=_attributes(run),
+        variables=about.variables(), units=dict(run.model.units), attributes=about.notes | _attributes(run),
     )  # fmt: skip
 
 
@@ -176,10 +183,12 @@ class _Members:
     def __init__(self, run: Run) -> None:
         self.run, self.status = run, np.empty(len(run.numbers), np.int8)
         self.marks: dict[str, NDArray[np.float64]] = {}
+        self.notes: dict[str, Any] = {}
 
     def note(self, positions: slice, group: Group) -> None:
         """Put a group's in place."""
         self.status[positions] = group.status
+        self.notes = merged(self.notes, group.notes)
         marks = dict(group.marks)
         if self.run.absorbs:
             times = group.states[-1, len(self.run.names)]
@@ -203,7 +212,7 @@ def _statistics(run: Run, place: Place) -> xr.Dataset:
     for _, states, flags in _groups(run, place, about):
         kept.add(states[:, : len(run.names), flags == 0])
     of_members = {"members": run.numbers, "parameters": run.parameters, "status": about.status}
-    return _statistics_dataset(run, kept, about.variables(), **of_members)
+    return _statistics_dataset(run, kept, about.variables(), **of_members).assign_attrs(about.notes)
 
 
 def _reduced(prepared: Callable[[Any], Run], parts: Sequence[Any], members: Any, place: Place) -> xr.Dataset:

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from sdesim.calculus import free_symbols
 from sdesim.kernels.field_bounds import check_diffusivity, peclet, spectra
-from sdesim.kernels.field_plan import Programs, Steps, options_of, plan
-from sdesim.kernels.field_reference import Reference, run_member
+from sdesim.kernels.field_plan import Programs, Steps, ceiling, options_of, plan
+from sdesim.kernels.field_reference import Reference, Sheet, run_member
 from sdesim.kernels.field_static import static_arrays
 from sdesim.methods.field import FIELD_METHODS, FieldMethod, Spectrum
 from sdesim.methods.field_implicit import IMPLICIT_METHODS
@@ -40,6 +40,7 @@ def stencil_run(
     backend: str = "kernel",
     threads: int = 1,
     advection: str | None = None,
+    sheet: Sheet | None = None,
 ) -> tuple[Array, NDArray[np.int8], dict[str, str | float | int]]:
     """Integrate an ensemble of fields.
 
@@ -56,6 +57,8 @@ def stencil_run(
             they give the same bits.
         threads: threads over which blocks of members are spread.
         advection: "central" or "upwind"; None takes central where the cell Péclet number is at most 2.
+        sheet: half the steps, or cells of another grid, whose noise this run shares; by the reference where there is
+            noise.
 
     Returns:
         states (times, states, members, *space), status (members,) with 1 for a member that is not finite at some
@@ -82,19 +85,21 @@ def stencil_run(
     stencil = _discretise(model, advection, float(clock[0]))
     bounds = _spectra(stencil, values, start, clock)
     if chosen.kind == "implicit":
-        return _implicit(stencil, chosen, values, bounds, start, clock, dt, numbers, seed, threads)
-    plans = [plan(chosen, spectrum, clock.tolist(), dt) for spectrum in bounds]
+        return _implicit(stencil, chosen, values, bounds, start, clock, dt, numbers, seed, threads, sheet)
+    plans = [plan(chosen, spectrum, clock.tolist(), dt, _cuts(sheet)) for spectrum in bounds]
     states = np.empty((len(clock), len(model.state), len(numbers), *model.grid.shape))
     states[0] = start
     status = np.zeros(len(numbers), np.int8)
-    if len(clock) > 1:
+    if len(clock) > 1 and sheet is not None and stencil.noise:
+        status = _reference(stencil, chosen, values, plans, start, numbers, seed, threads, states[1:], sheet)
+    elif len(clock) > 1:
         status = _BACKENDS[backend](stencil, chosen, values, plans, start, numbers, seed, threads, states[1:])
     return states, status, _notes(stencil, chosen, plans, bounds, dt)
 
 
 def _implicit(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, Any], bounds: list[Spectrum],
               start: Array, clock: Array, dt: float | None, members: NDArray[np.int64], seed: int,
-              threads: int) -> tuple[Array, NDArray[np.int8], dict[str, str | float | int]]:
+              threads: int, sheet: Sheet | None) -> tuple[Array, NDArray[np.int8], dict[str, str | float | int]]:
     """The implicit methods: NumPy and SciPy on whole arrays, whichever backend was named."""
     from sdesim.kernels.implicit_operator import split
     from sdesim.kernels.implicit_run import run
@@ -102,11 +107,23 @@ def _implicit(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, An
     parts = split(stencil, method.name)
     if "transport" in parts.terms:
         bounds = [replace(b, advection=0.0, drift=0.0) for b in bounds]
-    plans = [plan(method, spectrum, clock.tolist(), dt) for spectrum in bounds]
+    plans = [plan(method, spectrum, clock.tolist(), dt, _cuts(sheet)) for spectrum in bounds]
     states = np.empty((len(clock), *start.shape))
     states[0] = start
-    status, notes = run(parts, method, parameters, plans, start, members, seed, threads, states[1:])
+    status, notes = run(parts, method, parameters, plans, start, members, seed, threads, states[1:], sheet)
     return states, status, {**_notes(stencil, method, plans, bounds, dt), **notes}
+
+
+def steps_of(model: PDE, method: str, initial: Array, parameters: Mapping[str, Any], times: Array) -> Array:
+    """The longest step that a method chooses for each member, as `stencil_run` with dt=None does."""
+    chosen, clock = _method(model, method), _times(times, None)
+    values = _parameters(model, parameters, initial.shape[1])
+    stencil = _discretise(model, None, float(clock[0]))
+    return np.array([ceiling(chosen, s, clock.tolist()) for s in _spectra(stencil, values, initial, clock)])
+
+
+def _cuts(sheet: Sheet | None) -> int:
+    return 2 if sheet is not None and sheet.halves else 1
 
 
 def _method(model: PDE, name: str) -> FieldMethod:
@@ -199,14 +216,15 @@ def _kernel(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, Any]
 
 
 def _reference(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, Any], plans: list[list[Steps]],
-               initial: Array, members: NDArray[np.int64], seed: int, threads: int, out: Array) -> NDArray[np.int8]:
+               initial: Array, members: NDArray[np.int64], seed: int, threads: int, out: Array,
+               sheet: Sheet | None = None) -> NDArray[np.int8]:
     status = np.zeros(len(members), np.int8)
     for m, member in enumerate(members):
         own = {name: float(v[m]) if np.ndim(v) else v for name, v in parameters.items()}
         statics = {name: values[0] for name, values in static_arrays(stencil, own).items()}
         steps = [(s.start, s.h, s.count, options_of(s)) for s in plans[m]]
         out[:, :, m], fine = run_member(Reference(stencil, own, statics), method.step, initial[:, m], steps, seed,
-                                        int(member))
+                                        int(member), sheet)
         status[m] = not fine
     return status
 

@@ -29,26 +29,33 @@ class Steps:
     options: tuple[tuple[str, int], ...]
 
 
-def plan(method: FieldMethod, spectrum: Spectrum, times: Sequence[float], dt: float | None) -> list[Steps]:
-    """The steps of one member.
+def ceiling(method: FieldMethod, spectrum: Spectrum, times: Sequence[float]) -> float:
+    """The longest step that a method chooses for a member.
 
-    With dt=None the method chooses by the spectrum, and takes at least 50 steps over all (implicit methods 200),
-    for what the spectrum does not show: sources and boundary values that change with time.
+    At least 50 steps over all (implicit methods 200), for what the spectrum does not show: sources and boundary values
+    that change with time.
+    """
+    fewest = _FEWEST_IMPLICIT if method.kind == "implicit" else _FEWEST_STEPS
+    return min(method.choose(spectrum), (times[-1] - times[0]) / fewest)
+
+
+def plan(method: FieldMethod, spectrum: Spectrum, times: Sequence[float], dt: float | None,
+         cuts: int = 1) -> list[Steps]:
+    """The steps of one member, none longer than dt or (None) what the method chooses; each cut into `cuts`.
 
     Raises:
         ValueError: a step beyond the method's stability limit.
     """
-    fewest = _FEWEST_IMPLICIT if method.kind == "implicit" else _FEWEST_STEPS
-    ceiling = min(method.choose(spectrum), (times[-1] - times[0]) / fewest) if dt is None else float(dt)
+    longest = ceiling(method, spectrum, times) if dt is None else float(dt)
     steps = []
     for start, end in zip(times[:-1], times[1:]):
-        count = max(1, math.ceil((end - start) / ceiling - 1e-9))
+        count = cuts * max(1, math.ceil((end - start) / longest - 1e-9))
         h = (end - start) / count
         if dt is not None:
             _check(method, spectrum, h, dt)
         steps.append(Steps(float(start), h, count, tuple(method.options(h, spectrum).items())))
     if sum(s.count for s in steps) >= _MOST_STEPS:
-        raise ValueError(f"steps of {ceiling:.3g} over the times {times[0]:g} … {times[-1]:g} are more than 2³², "
+        raise ValueError(f"steps of {longest:.3g} over the times {times[0]:g} … {times[-1]:g} are more than 2³², "
                          "beyond which the noise repeats; take a larger dt, a coarser grid, or a shorter time")
     return steps
 

@@ -7,10 +7,12 @@ bit. A member that is not finite at a save time is marked and its states from th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sdesim.calculus import evaluate, walk
 from sdesim.expressions import is_zero
@@ -21,6 +23,44 @@ from sdesim.stencils import Stencil
 from sdesim.streams import Purpose, field_normals
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The Brownian sheet of a run, seen with half the step or on cells of twice the width.
+
+    With z the normals of a step and η others of the same step, its two halves have the increments
+    √(h/2)·(z ± η)/√2, whose sum is √h·z; a coarse cell has the mean of its cells' increments.
+
+    Attributes:
+        halves: whether two steps of the run make up one of the sheet.
+        cells: how many of the sheet's cells lie along each axis in one of the run's.
+    """
+
+    halves: bool = False
+    cells: int = 1
+
+    def normals(self, seed: int, members: ArrayLike, number: int, state: int, shape: tuple[int, ...]) -> Array:
+        """Standard normals (members, *shape) of one step of the run."""
+        fine = tuple(n * self.cells for n in shape)
+        step, second = divmod(number, 2) if self.halves else (number, 0)
+        z = field_normals(seed, members, step, state, fine, Purpose.STEP)
+        if self.halves:
+            other = field_normals(seed, members, step, state, fine, Purpose.BRIDGE)
+            z = (z - other if second else z + other) * sqrt(0.5)
+        return z if self.cells == 1 else restrict(z, self.cells, len(shape)) * self.cells ** (0.5 * len(shape))
+
+
+def restrict(field: Array, cells: int, axes: int) -> Array:
+    """Means over blocks of `cells` along each of the last `axes` axes.
+
+    >>> restrict(np.array([[1.0, 3.0, 5.0, 9.0]]), 2, 1)
+    array([[2., 7.]])
+    """
+    for axis in range(field.ndim - axes, field.ndim):
+        parts = field.reshape(*field.shape[:axis], -1, cells, *field.shape[axis + 1 :])
+        field = parts.mean(axis=axis + 1)
+    return field
 
 
 class Reference:
@@ -93,7 +133,7 @@ def _view(padded: Array, offset: tuple[int, ...]) -> Array:
 
 
 def run_member(reference: Reference, step: Callable[..., Vector], initial: Array, plan: Any, seed: int,
-               member: int) -> tuple[Array, bool]:
+               member: int, sheet: Sheet | None = None) -> tuple[Array, bool]:
     """Integrate one member.
 
     Args:
@@ -103,6 +143,7 @@ def run_member(reference: Reference, step: Callable[..., Vector], initial: Array
         plan: for each save interval its start, its step h, the number of steps, and the method's options.
         seed: the ensemble's seed.
         member: the member's number.
+        sheet: where the noise comes from, if not from the steps and cells themselves.
 
     Returns:
         The states at the end of each interval, (intervals, states, *space), and whether all of them are finite.
@@ -114,7 +155,7 @@ def run_member(reference: Reference, step: Callable[..., Vector], initial: Array
     with np.errstate(all="ignore"):
         for i, (start, h, steps, options) in enumerate(plan):
             for s in range(steps):
-                w = increments(stencil, seed, member, count, h)
+                w = increments(stencil, seed, member, count, h, sheet)
                 y = step(reference, start + s * h, y, h, w, **options)
                 count += 1
             if not all(np.all(np.isfinite(u)) for u in y):
@@ -123,10 +164,11 @@ def run_member(reference: Reference, step: Callable[..., Vector], initial: Array
     return saved, True
 
 
-def increments(stencil: Stencil, seed: int, member: int, count: int, h: float) -> Increments:
+def increments(stencil: Stencil, seed: int, member: int, count: int, h: float,
+               sheet: Sheet | None = None) -> Increments:
     """dW of one member's step: √(h/V) times the standard normals of each state that has noise."""
-    shape = stencil.model.grid.shape
-    z = Vector([field_normals(seed, [member], count, k, shape, Purpose.STEP)[0] if k in stencil.noise else ZERO
+    shape, own = stencil.model.grid.shape, sheet or Sheet()
+    z = Vector([own.normals(seed, [member], count, k, shape)[0] if k in stencil.noise else ZERO
                 for k in range(len(stencil.right_side))])
     return Increments(z * wiener_root(stencil, h))
 

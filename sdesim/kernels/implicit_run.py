@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from sdesim.calculus import evaluate, walk
 from sdesim.expressions import is_zero
 from sdesim.kernels.field_plan import Steps
-from sdesim.kernels.field_reference import wiener_root
+from sdesim.kernels.field_reference import Sheet, wiener_root
 from sdesim.kernels.implicit_operator import Operator, Split, environment, view
 from sdesim.kernels.implicit_solvers import Solver, is_symmetric
 from sdesim.methods.field import FieldMethod
-from sdesim.streams import Purpose, field_normals
 
 Array: TypeAlias = NDArray[np.float64]
 STARTING = 2  # steps that a method may take in its own careful way
@@ -46,7 +45,7 @@ class Model:
         own = self.operator
         if own.coupled or self.parts.terms != ("diffusion",) or any(np.any(wall) for wall in own.walls.values()):
             return False
-        return all(is_symmetric({o: c for (k, _, o), c in own.entries.items() if k == i})
+        return all(is_symmetric({o: c for (k, _, o), c in own.entries.items() if k == i}, own.weights)
                    for i in range(len(own.states)))
 
     def f(self, t: float, y: Array) -> Array:
@@ -93,8 +92,9 @@ class Model:
         full = r + a * self.operator.source(t)
         x = self.solvers[a].solve(full, self.guess, self.tolerance)
         if self.kept:
-            axes = tuple(range(2, x.ndim))
-            x += full.mean(axes, keepdims=True) - x.mean(axes, keepdims=True)
+            axes, weights = tuple(range(2, x.ndim)), self.operator.weights
+            lost = full - x if weights is None else (full - x) * weights
+            x += lost.mean(axes, keepdims=True)
         self.guess = x
         return x
 
@@ -118,8 +118,8 @@ class Model:
 
 
 def run(parts: Split, method: FieldMethod, parameters: Mapping[str, Any], plans: Sequence[Sequence[Steps]],
-        initial: Array, members: NDArray[np.int64], seed: int, threads: int,
-        out: Array) -> tuple[NDArray[np.int8], dict[str, str | float | int]]:
+        initial: Array, members: NDArray[np.int64], seed: int, threads: int, out: Array,
+        sheet: Sheet | None = None) -> tuple[NDArray[np.int8], dict[str, str | float | int]]:
     """Integrate all members into `out` (intervals, states, members, *space); their status and notes on the solvers."""
     groups = _groups(plans, max(1, -(-len(members) // max(1, threads))))
     status = np.zeros(len(members), np.int8)
@@ -128,7 +128,8 @@ def run(parts: Split, method: FieldMethod, parameters: Mapping[str, Any], plans:
         own = {name: v[places] if np.ndim(v) else v for name, v in parameters.items()}
         model = Model(parts, own, method.order or 1.0)
         with np.errstate(all="ignore"):
-            saved = _integrate(model, method, initial[:, places], plans[int(places[0])], members[places], seed)
+            saved = _integrate(model, method, initial[:, places], plans[int(places[0])], members[places], seed,
+                               sheet or Sheet())
         out[:, :, places] = saved
         return model
 
@@ -151,7 +152,7 @@ def _groups(plans: Sequence[Sequence[Steps]], most: int) -> list[NDArray[np.int6
 
 
 def _integrate(model: Model, method: FieldMethod, initial: Array, plan: Sequence[Steps], members: NDArray[np.int64],
-               seed: int) -> Array:
+               seed: int, sheet: Sheet) -> Array:
     y, number, stencil = initial.astype(np.float64), 0, model.stencil
     saved = np.empty((len(plan), *y.shape))
     model.guess, model.tolerance = y, np.full(len(members), _TIGHT)
@@ -162,7 +163,7 @@ def _integrate(model: Model, method: FieldMethod, initial: Array, plan: Sequence
             if stencil.noise:
                 dW = np.zeros_like(y)
                 for state in stencil.noise:
-                    dW[state] = root * field_normals(seed, members, number, state, y.shape[2:], Purpose.STEP)
+                    dW[state] = root * sheet.normals(seed, members, number, state, y.shape[2:])
             before = y
             y = method.step(model, steps.start + k * steps.h, y, steps.h, dW, number < STARTING)
             if not np.isfinite(y).any():

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.expressions import Expr
+from sdesim.kernels.field_reference import Sheet
 from sdesim.kernels.spectral_noise import noise_kernel
 from sdesim.kernels.spectral_pointwise import Body, body, kernel
 from sdesim.kernels.spectral_trace import Move, Pass, Program
 from sdesim.methods.modal import ModalModel
 from sdesim.methods.modal_array import ArrayStep
 from sdesim.methods.vector import ZERO, Vector
-from sdesim.streams import field_normals
 
 Array = NDArray[np.float64]
 
@@ -35,11 +35,14 @@ class Reference:
         u: modes of the states (members, *modes) at the start.
         parameters: numbers, or arrays (members,).
         seed, members: of the noise.
+        sheet: where the noise comes from, if not from the steps and cells themselves.
     """
 
     def __init__(self, method: Callable[..., Any], form: ModalModel, u: list[Array],
-                 parameters: Mapping[str, Any], seed: int, members: NDArray[np.int64]) -> None:
+                 parameters: Mapping[str, Any], seed: int, members: NDArray[np.int64], sheet: Sheet | None = None,
+                 ) -> None:
         self.method, self.form, self.seed, self.members = method, form, seed, members
+        self.sheet = sheet or Sheet()
         ones = (1,) * form.model.grid.dimension
         shaped = {name: np.reshape(value, (-1, *ones)) if np.ndim(value) else np.float64(value)
                   for name, value in parameters.items()}
@@ -57,7 +60,7 @@ class Reference:
     def _noise(self, number: int) -> Vector:
         shape = self.form.model.grid.shape
         return Vector(ZERO if q is None else self.m.parted(i, self.form.transforms[i].forward(
-            field_normals(self.seed, self.members, number, i, shape))) for i, q in enumerate(self.form.noise))
+            self.sheet.normals(self.seed, self.members, number, i, shape))) for i, q in enumerate(self.form.noise))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import sdesim as sim
+from sdesim.datasets import PROVENANCE
 
 LINE = sim.Grid(x=(0.0, 1.0, 32))
 BOX = sim.Grid(x=(0.0, 1.0, 12), y=(0.0, 2.0, 10))
@@ -148,3 +149,53 @@ def test_certificates_do_not_depend_on_the_block():
     part = sim.rerun(whole, members=[3])
     for name in ("mass_residual_u", "minimum_u", "maximum_u", "maximum_principle_u", "last_good_time"):
         assert part[name].equals(whole[name].isel(member=[3])), name
+
+
+@pytest.mark.parametrize("method, dt, tolerance", [
+    ("rkl2", 0.002, 0.2), ("ssprk3", 2e-4, 0.05), ("crank_nicolson", 0.004, 0.1), ("backward_euler", 0.002, 0.1),
+    ("exact", None, 0.05), ("etdrk4", 0.02, 0.2),
+])
+def test_richardson_finds_the_error_of_the_step_and_of_the_cells(method, dt, tolerance):
+    """∂u/∂t = u_xx + 3u keeps cos 2πx up to a factor. The error in space is that of the eigenvalue, (k⁴Δ²/12)·t·u to
+    leading order; that in time is against the same grid's own exponential (RKL2's constant changes with its stages)."""
+    n, t = 32, 0.04
+    model = sim.PDE(sim.Grid(x=(0.0, 1.0, n)), diffusivity=1.0, reaction="3*u")
+    ds = sim.simulate(model, "cos(2*pi*x)", [0.0, t / 2, t], method=method, dt=dt, members=2, certify=True)
+    start, k = ds.u.values[0, 0], 2 * np.pi
+    discrete = {"exact": k, "etdrk4": k}.get(method, 2 * n * np.sin(k / (2 * n)))
+    law = [start * np.exp((3 - discrete**2) * s) for s in (0.0, t / 2, t)]
+    step = max(np.sqrt(np.mean((ds.u.values[0, j] - law[j]) ** 2)) for j in range(3))
+    cells = max(np.sqrt(np.mean((law[j] - start * np.exp((3 - k * k) * s)) ** 2)) for j, s in enumerate((0, t / 2, t)))
+    np.testing.assert_allclose(ds.time_error_u, step, rtol=tolerance, atol=1e-14)
+    np.testing.assert_allclose(ds.space_error_u, cells, rtol=0.05, atol=1e-3 * step + 1e-14)
+    assert sim.rerun(ds, members=[1]).time_error_u.equals(ds.time_error_u.isel(member=[1]))
+
+
+@pytest.mark.parametrize("method, options", [
+    ("euler_maruyama", {}), ("crank_nicolson", {"dt": 0.01}), ("exact_fv", {}), ("exponential_euler", {"dt": 0.01}),
+])
+def test_the_runs_that_certify_share_the_noise(method, options):
+    """Without drift a field is the integral of its noise: the halves of a step, and the cells of a wide cell, sum to
+    what the run itself drew, and nothing is left to err by."""
+    model = sim.PDE(BOX, diffusivity=0.0, noise=sim.WhiteNoise(0.7))
+    ds = sim.simulate(model, 1.0, [0.0, 0.1], members=2, method=method, certify=True, seed=3, **options)
+    assert ds.u.isel(time=1).std() > 0.1
+    assert (ds.space_error_u < 1e-13).all() and ("time_error_u" in ds) == (method != "exponential_euler")
+    assert method == "exponential_euler" or (ds.time_error_u < 1e-13).all()
+
+
+def test_certify_knows_its_limits():
+    odd = sim.simulate(sim.PDE(sim.Grid(x=(0.0, 1.0, 9)), diffusivity=1.0), 1.0, [0.1], certify=True)
+    assert "space_error_u" not in odd and "time_error_u" in odd
+    with pytest.raises(ValueError, match="errors of a field"):
+        sim.simulate(sim.SDE({"x": "-x"}), {"x": 1.0}, [1.0], certify=True)
+
+
+def test_what_the_engine_chose_is_said():
+    model = sim.PDE(BOX, diffusivity="1 + x", velocity={"x": "40*x*(1 - x)"})
+    ds = sim.simulate(model, 1.0, [0.0, 0.02], members=3, method="ars232", dt=0.001, chunks={"member": 2})
+    assert ds.attrs["implicit"] == "diffusion" and ds.attrs["steps"] == 20
+    assert ds.attrs["advection"] and ds.attrs["solver"] and ds.attrs["discretisation"].startswith("finite volumes")
+    one = sim.simulate(model, 1.0, [0.0, 0.02], members=3, method="ars232", dt=0.001)
+    assert {k: v for k, v in one.attrs.items() if k != PROVENANCE} == {
+        k: v for k, v in ds.attrs.items() if k != PROVENANCE}
