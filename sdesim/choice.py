@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sdesim.calculus import differentiate, evaluate
 from sdesim.integrate import save_plan
 from sdesim.methods import find, rows
+from sdesim.methods.adaptive import Control
 from sdesim.methods.bounded import check_bounds
 from sdesim.methods.method import Method
 from sdesim.models.pde import PDE
@@ -24,12 +25,16 @@ _MAX_STEPS = 2**32
 
 @dataclass(frozen=True)
 class Choice:
-    """The method, the step (None: the method's own, or one of `steps` for each member), and why."""
+    """The method, the step (None: the method's own, or one of `steps` for each member), and why.
+
+    With a `control` the step is the longest, and the method's steps follow its error.
+    """
 
     method: Method
     dt: float | None
     reason: str
     steps: NDArray[np.float64] | None = None
+    control: Control | None = None
 
 
 def choose(

@@ -3,7 +3,7 @@
     dims      a subset of ("member", "time", "z", "y", "x"), in this order (or the grid's own: r, lat, lon)
     member    int32, standard_name "realization": the member *numbers*, which with the seed fix every random draw
     time      float64, in the model's time unit (seconds unless told otherwise), since the start of the model's clock
-    status    int8 on member: 0 ok, 1 non_finite, ...
+    status    int8 on member: 0 ok, 1 non_finite, 2 step_limit (no step small enough for the tolerance)
     a parameter that varies by member   a coordinate on `member`;   a fixed one   the attribute `parameter_<name>`
     sdesim_provenance                   one JSON string with everything that is needed to make the data again
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 CONVENTIONS = "CF-1.11"
-STATUS = ("ok", "non_finite")
+STATUS = ("ok", "non_finite", "step_limit")
 PROVENANCE = "sdesim_provenance"
 
 _LENGTHS = frozenset({"m", "km", "cm", "mm", "um", "µm", "μm", "nm", "meter", "metre", "meters", "metres"})

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from sdesim.arithmetic import NUMPY
 from sdesim.kernels.sde_trace import SDETrace, trace
 from sdesim.kernels.sde_tree import FINEST, RESOLUTION, descent, excess, instants, place, split, whole, word
+from sdesim.methods.adaptive import Control
 from sdesim.methods.bound import BoundSDE, Wiener
 from sdesim.methods.method import Method
 from sdesim.methods.vector import Vector, is_structural_zero
@@ -42,21 +43,6 @@ _ON_GRID = 1e-9  # save times closer to a root step's end than this fraction of 
 _BLOCK = 8192  # members in one call of a kernel
 STEP_LIMIT = 2
 """Status of a member that needs steps below 2⁻³⁰ of the root step."""
-
-
-@dataclass(frozen=True)
-class Control:
-    """Tolerances, and the squared errors below which a step grows and above which it shrinks twice."""
-
-    rtol: float
-    atol: tuple[float, ...]
-    grow: float
-    shrink: float
-
-    @property
-    def numbers(self) -> NDArray[np.float64]:
-        """All of it as the kernels take it."""
-        return np.array([self.rtol, self.grow, self.shrink, *self.atol])
 
 
 @dataclass(frozen=True)
