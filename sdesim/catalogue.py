@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sdesim.methods import rows
+from sdesim.methods.adaptive import adapts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 def methods() -> pd.DataFrame:
     """Every method: name, kind, orders, noise types, calculus and source, one row each.
+
+    "adaptive" names the types of noise for which its steps can follow an error estimate (`rtol`, `atol`).
 
     >>> import sdesim as sim
     >>> sim.methods().loc["milstein", "strong"]
@@ -28,6 +31,7 @@ def methods() -> pd.DataFrame:
             "weak": m.weak,
             "noise": ", ".join(m.noise),
             "calculus": m.calculus or "",
+            "adaptive": ", ".join(adapts(m)),
             "source": m.source,
             "details": m.details,
         }

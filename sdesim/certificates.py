@@ -92,6 +92,8 @@ def describe(name: str, units: Mapping[str, str]) -> dict[str, str]:
     if name == "last_good_time":
         return {"long_name": "last save, or the start, at which the member was finite; later saves hold that state",
                 "units": units.get("time", "s")}
+    if name in _COUNTS:
+        return {"long_name": _COUNTS[name], "units": "1"}
     for kind, (meaning, relative) in _MEANINGS.items():
         if name.startswith(f"{kind}_"):
             state = name.removeprefix(f"{kind}_")
@@ -99,6 +101,10 @@ def describe(name: str, units: Mapping[str, str]) -> dict[str, str]:
     raise KeyError(f"there is no certificate {name!r}")
 
 
+_COUNTS = {
+    "steps": "steps taken to the last save, each as two halves",
+    "rejected_steps": "steps tried and found too long for the tolerance",
+}
 _MEANINGS = {
     "mass_residual": ("largest change of ∫{} that the equation does not explain, over ∫|{}| at the start", True),
     "maximum_principle": ("how far {} leaves the range of its initial and boundary values", False),

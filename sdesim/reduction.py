@@ -62,7 +62,8 @@ class Reduction:
     @property
     def fused(self) -> bool:
         """Whether the states are reduced in the threads that make them, by the kernels with fixed steps."""
-        return self.run.device == "cpu" and self.run.choice.method.kind == "sde"
+        choice = self.run.choice
+        return self.run.device == "cpu" and choice.method.kind == "sde" and choice.control is None
 
     def _fused(self, positions: slice, threads: int) -> Iterator[Kept]:
         from sdesim.integrate import fold

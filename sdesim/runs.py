@@ -19,6 +19,7 @@ from sdesim.methods.bounded import ALIVE, bounded
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
 from sdesim.richardson import errors
+from sdesim.tolerance import adaptive_choice
 
 DEVICES = ("cpu", "cuda", "reference")
 Engine: TypeAlias = tuple[NDArray[np.float64], NDArray[np.int8], dict[str, Any]]
@@ -74,8 +75,10 @@ class Run:
 
         With bounds that are not sampled exactly the last state is the time of exit, below all times if there is none.
         """
-        states, status, notes = self._integrated(positions, threads)
+        states, status, said = self._integrated(positions, threads)
+        notes = {name: value for name, value in said.items() if np.ndim(value) == 0}
         marks = {"last_good_time": settle(states, status, self.clock)}
+        marks |= {name: value for name, value in said.items() if name not in notes}
         if isinstance(self.model, PDE):
             own = {n: v[positions] if np.ndim(v) else v for n, v in self.parameters.items()}
             marks |= certificates(self.model, states, self.clock, own)
@@ -97,8 +100,11 @@ class Run:
         return steps_of(self.model, self.choice.method.name, self.initial, self.parameters, self.clock)
 
     def _integrated(self, positions: slice, threads: int) -> Engine:
-        """States (time, state, member, *space), status and notes, as the engine of the method leaves them."""
-        from sdesim import integrate, integrate_exact, integrate_field
+        """States (time, state, member, *space), status and notes, as the engine of the method leaves them.
+
+        A note that is an array is a mark of each member.
+        """
+        from sdesim import integrate, integrate_adaptive, integrate_exact, integrate_field
 
         numbers = self.numbers[positions]
         own = {n: v[positions] if np.ndim(v) else v for n, v in self.parameters.items()}
@@ -112,6 +118,10 @@ class Run:
                 return states, np.where(np.isfinite(states).all(axis=(0, 1)), 0, 1).astype(np.int8), {}
             step = self.choice.dt or 1.0  # an SDE's choice always has a step
             model, method = self.model, self.choice.method
+            if self.choice.control is not None:
+                free = integrate_adaptive.integrate_adaptive(model, method, start, own, self.clock, step,
+                                                             self.choice.control, **common)  # fmt: skip
+                return free.states, free.status, dict(zip(("steps", "rejected_steps"), free.steps, strict=True))
             if model.bounds:
                 model, method = bounded(model, method)
                 start = np.vstack([start, np.full(len(numbers), ALIVE)])
@@ -193,7 +203,10 @@ def prepare(
         state, record = sde_initial(model, initial, numbers, values, **how)
     else:
         state, record = pde_initial(model, initial, numbers, values, **how)
-    choice = choose(model, call["method"], call["dt"], clock, state, values)
+    if "rtol" in call:
+        choice = adaptive_choice(model, call["method"], call["dt"], clock, call["rtol"], call["atol"])
+    else:
+        choice = choose(model, call["method"], call["dt"], clock, state, values)
     kept = {
         "model": model, "initial": record, "times": clock[skip:], "members": _compact(numbers), "parameters": given,
         **call, "method": choice.method.name, "dt": choice.dt,

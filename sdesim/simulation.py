@@ -40,6 +40,8 @@ def simulate(
     design: str = "random",
     method: str | None = None,
     dt: float | None = None,
+    rtol: float | None = None,
+    atol: float | Mapping[str, float] | None = None,
     seed: int = 0,
     dtype: str = "float64",
     device: str = "cpu",
@@ -63,6 +65,10 @@ def simulate(
     design : how distributions are sampled: "random", "lhs" or "sobol".
     method : a name of `sim.methods()`; None chooses by the model's structure, and the attributes say what and why.
     dt : the step, or its ceiling where the method fits steps between save times; None lets the method choose.
+    rtol, atol : with either of them the steps of an SDE are dt over powers of 2, such that the error of a step of h is
+        at most (atol + rtol·|x|)·√(h/dt): the error at the end is proportional to them. atol may be one for each state
+        (default rtol/1000). Members have steps of their own (`steps`, `rejected_steps`) on the Wiener paths of a run
+        with fixed dt. Methods that such steps would bias are refused; see the column "adaptive" of `sim.methods()`.
     seed : an integer from 0 to 2⁶⁴ − 1. With the member's number it fixes every random draw.
     dtype : "float64" or "float32", the precision of what is stored; arithmetic is float64.
     device : "cpu", "cuda" (CuPy), or "reference" (the methods' own lines on NumPy arrays: slow, the same bits).
@@ -99,6 +105,8 @@ def simulate(
         if not isinstance(model, PDE):
             raise ValueError("certify estimates the errors of a field; of an SDE see sim.estimate, or compare steps")
         call["certify"] = True
+    if rtol is not None or atol is not None:
+        call |= {"rtol": rtol, "atol": atol}
     place = Place(_chunk(chunks), client, bool(progress))
 
     def prepared(members: Any) -> Run:

@@ -31,7 +31,7 @@ def adaptive_choice(
     'milstein'
     """
     if not isinstance(model, SDE):
-        raise ValueError("rtol and atol choose the steps of an SDE; for a field give dt, or leave the step to the method")
+        raise ValueError("rtol and atol choose the steps of an SDE; for a field give dt, or leave it to the method")
     numbers = tolerances(model.states, rtol, atol)
     gaps = np.diff(clock)
     step = dt if dt is not None else float(gaps.min()) if gaps.size else 1.0

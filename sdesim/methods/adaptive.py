@@ -97,7 +97,7 @@ def refusal(method: Method, model: Any) -> str | None:
     if method.kind != "sde":
         return "it takes no steps of a size that could follow an error estimate"
     if model.noise_type not in serves(method):
-        return (f"for {model.noise_type} noise steps chosen by the error would bias it, for it leaves out terms of mean "
+        return (f"for {model.noise_type} noise steps chosen by the error would bias it, which leaves out terms of mean "
                 "zero (Gaines & Lyons 1997)")  # fmt: skip
     if _draws_more(method, model):
         return "it draws more than ΔW and ∫W for a step, which have no path that is given in advance"
@@ -140,4 +140,6 @@ def adapts(method: Method) -> tuple[str, ...]:
     >>> adapts(find("quicsort", ("sde",)))
     ('none',)
     """
+    if method.kind != "sde":
+        return ()
     return tuple(m.noise_type for m in _samples() if method.refusal(m) is None and refusal(method, m) is None)
