@@ -6,7 +6,8 @@
 
 Same scheme (Euler–Maruyama, or an order-1.5 scheme), same model, float64, same number of steps; each may take the
 number of paths at a time that suits it best, and the best of several runs counts. A peer that is not installed is left
-out with a line (`sde_peers.py` has one small function for each). NumPy, C and the row "1 thread" run on one core; the others take the cores they want.
+out with a line; `sde_peers.py` has one small function for each. NumPy, C and the row "1 thread" run on one core; the
+others take the cores they want.
 """
 
 from __future__ import annotations
