@@ -137,6 +137,18 @@ def test_fields_have_covariances_by_cell_and_histograms_over_cells():
     assert int(ds.u_histogram.sum()) == u.size
 
 
+@pytest.mark.parametrize("how", [{"method": "exact"}, {"rtol": 1e-2, "atol": 1e-2}, {"device": "reference", "dt": 0.1}])
+def test_every_engine_of_an_sde_can_be_reduced(how, monkeypatch):
+    monkeypatch.setattr("sdesim.reduction._GROUP_BYTES", 1)  # many groups
+    model = sim.SDE({"x": "-x + y", "y": "-y"}, {"x": 0.3, "y": 0.5})
+    call = {"members": 1500, "seed": 3, **how}
+    states = sim.simulate(model, {"x": 1.0, "y": 0.0}, [0.5, 1.0], **call)
+    ds = sim.simulate(model, {"x": 1.0, "y": 0.0}, [0.5, 1.0], save="statistics", **call)
+    np.testing.assert_allclose(ds.x_mean, states.x.mean("member"), rtol=1e-12)
+    exact = [np.cov(states.x[:, t], states.y[:, t])[0, 1] for t in range(2)]
+    np.testing.assert_allclose(ds.x_y_covariance, exact, rtol=1e-10)
+
+
 def test_memory_is_flat_in_members_and_steps(monkeypatch):
     monkeypatch.setattr("sdesim.reduction.SHARE", 4096)
     model = sim.SDE({"x": "-x"}, {"x": 0.5}, bounds={"x": sim.Absorbing(hi=2.0)})
