@@ -39,6 +39,7 @@ _HOME = {
     "estimate": "estimation.estimate",
     "fokker_planck": "models.fokker_planck",
     "equations": "",
+    "steady": "equilibrium",
     "survival": "exits",
     "save": "storage",
     "open": "storage",
@@ -69,6 +70,7 @@ __all__ = [
     "rerun",
     "save",
     "simulate",
+    "steady",
     "survival",
 ]
 
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from sdesim.boundaries import Absorbing, Dirichlet, Neumann, Periodic, Reflecting, Robin
     from sdesim.checking import check
     from sdesim.curved import RadialGrid, SphereGrid
+    from sdesim.equilibrium import steady
     from sdesim.estimation.estimate import estimate
     from sdesim.exits import survival
     from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -71,6 +72,7 @@ def state_loads(stencil: Stencil, node: Expr) -> list[Load]:
     return list(dict.fromkeys(n.value for n in walk([node]) if n.op == "load" and n.value[0] in stencil.model.state))
 
 
+@lru_cache(maxsize=64)
 def slopes(stencil: Stencil, node: Expr) -> tuple[dict[Load, Expr], Expr]:
     """∂node/∂u for every state value u that it loads (the zero ones left out), and its value where all are zero."""
     loads = state_loads(stencil, node)
@@ -89,28 +91,37 @@ def is_affine(stencil: Stencil, node: Expr) -> bool:
 
 
 class Operator:
-    """L and b for some members.
+    """L and b for some members; of equations that are not affine, L is the Jacobian where the states are `around`.
 
     Attributes:
         entries: coefficient of the state j at an offset in the equation of the state i, by (i, j, offset): arrays
             (members | 1, *space), zero where the offset leaves the grid; ghosts are in the diagonal.
         walls: for each state and axis what its two edges add to −diagonal, arrays (members | 1, *space).
+        weights: volumes of the cells over their mean, (1, *space), which make a diffusion symmetric; None where equal.
+        measure: volumes of the field's cells over their sum; None where all cells are equal and none is left out.
     """
 
-    def __init__(self, parts: Split, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, parts: Split, parameters: Mapping[str, Any], around: Mapping[Load, Array] | None = None) -> None:
         self.stencil, self.parameters = parts.stencil, dict(parameters)
         self.shape = self.stencil.model.grid.shape
         self.states = self.stencil.model.state
+        grid = self.stencil.model.grid
+        self.weights: Array | None = None if grid.is_box else (grid.volumes / grid.volumes.mean())[None]
+        inside = grid.volumes * grid.wet
+        self.measure: Array | None = None if grid.is_box and grid.mask is None else inside / inside.sum()
         self.fixed = environment(self.stencil, parameters)
         self.entries: dict[tuple[int, int, tuple[int, ...]], Array] = {}
         self.walls: dict[tuple[int, int], Array] = {}
         self.edges: list[tuple[int, int, int, int, Array]] = []
         self.rests: list[Expr] = []
         for i, node in enumerate(parts.implicit):
+            known = {**self.fixed, "t": 0.0}
+            if around is not None:  # by the names that `slopes` gives them
+                known |= {f"load {k}": around[load] for k, load in enumerate(state_loads(self.stencil, node))}
             found, rest = slopes(self.stencil, node)
             self.rests.append(rest)
             for (name, offset), slope in found.items():
-                values = np.asarray(evaluate((slope,), {**self.fixed, "t": 0.0})[0], np.float64)
+                values = np.asarray(evaluate((slope,), known)[0], np.float64)
                 lead = values.shape[0] if values.ndim > len(self.shape) else 1
                 self._add(i, self.states.index(name), offset, np.array(np.broadcast_to(values, (lead, *self.shape))))
         edges = [side for axes in self.stencil.ghosts for pair in axes if pair for side in pair]

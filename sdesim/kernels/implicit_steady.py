@@ -1,0 +1,135 @@
+"""Steady states: F(u) = 0 for the right-hand side of a stencil, by Newton's method led by time.
+
+    (I − aJ) δ = a F(u),   u ← u + δ,   J = ∂F/∂u,
+
+one step of backward Euler of length a, linearised (pseudo-transient continuation; Kelley & Keyes, SIAM J. Numer. Anal.
+35, 1998, eq. 1.2). While u changes by more than a small part of itself in a step, a is held: the start leads to the end
+that it leads to in time, not to a state that is steady but unstable. As it settles, a grows to Newton's method. For
+equations affine in the states a is long at once, and what is left of time only keeps the mean of a state that nothing
+changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdesim.expressions import const
+from sdesim.kernels.implicit_operator import Operator, Split, is_affine, view
+from sdesim.kernels.implicit_run import Model
+from sdesim.kernels.implicit_solvers import Solver
+from sdesim.stencils import Stencil
+
+Array: TypeAlias = NDArray[np.float64]
+_FAR, _NEAR = 1e10, 1.0  # steps in units of the shortest time of the operator
+_SMALL, _LARGE = 0.05, 0.2  # changes of u in a step, parts of the largest |u|
+_LINEAR = 1e-12  # of the residual in the iterative solves
+MOST = 400
+
+
+@dataclass(frozen=True)
+class Steady:
+    """A steady state (states, *space): whether it was reached, the Newton steps, max |F| and what solved them."""
+
+    states: Array
+    reached: bool
+    iterations: int
+    residual: float
+    solver: str
+
+
+class _Residual(Model):
+    """F of one member, and its Jacobian."""
+
+    def __init__(self, stencil: Stencil, parameters: Mapping[str, Any]) -> None:
+        zeros = tuple(const(0.0) for _ in stencil.right_side)
+        super().__init__(Split(stencil, zeros, stencil.right_side, ()), parameters, 1.0)
+        self.linear = Split(stencil, stencil.right_side, zeros, ())
+
+    def jacobian(self, u: Array) -> Operator:
+        """J at u (states, 1, *space)."""
+        padded = {name: self._padded(i, u[i], 0.0) for i, name in enumerate(self.operator.states)}
+        return Operator(self.linear, self.parameters, {load: view(padded[load[0]], load[1]) for load in self.loads})
+
+
+def conserved(jacobian: Operator) -> list[int]:
+    """States whose integral nothing changes: the volumes times the columns of their rows of J sum to zero.
+
+    Columns that cancel to a part in 10¹² of their largest entry count as zero.
+    """
+    weights = jacobian.weights if jacobian.weights is not None else np.ones((1, *jacobian.shape))
+    axes, kept = tuple(range(1, weights.ndim)), []
+    for i in range(len(jacobian.states)):
+        sums: dict[int, Array] = {}
+        largest = 0.0
+        for (k, j, offset), c in jacobian.entries.items():
+            if k == i:
+                moved = np.roll(c * weights, offset, axes)
+                sums[j] = sums.get(j, np.zeros(1)) + moved
+                largest = max(largest, float(np.abs(moved).max()))
+        if all(float(np.abs(total).max()) <= 1e-12 * largest for total in sums.values()):
+            kept.append(i)
+    return kept
+
+
+def relax(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, tolerance: float) -> Steady:
+    """The steady state of one member that `initial` (states, *space) leads to.
+
+    It is reached where a long step changes u by no more than tolerance times max |u|.
+
+    Raises:
+        ValueError: a state whose integral nothing changes but a source that does not sum to zero.
+    """
+    model, u = _Residual(stencil, parameters), initial[:, None].astype(np.float64)
+    affine = all(is_affine(stencil, node) for node in stencil.right_side)
+    F = model.f(0.0, u)
+    jacobian = model.jacobian(u)
+    elsewhere = u if affine else u + np.random.default_rng(0).random(u.shape)  # a slope may vanish by chance at u
+    kept, fastest = conserved(model.jacobian(elsewhere)), _fastest(jacobian)
+    size = float(np.abs(F).max())
+    _check_balance(stencil, jacobian, F, kept, size)
+    far = _FAR / fastest
+    a, solver = far if affine else _NEAR / fastest, None
+    for k in range(MOST):
+        solver = solver or Solver(jacobian, a)
+        with np.errstate(all="ignore"):
+            change = _keep(solver.solve(a * F, np.zeros_like(F), np.array([_LINEAR])), jacobian, kept)
+            ahead = model.f(0.0, u + change)
+            part = float(np.abs(change).max()) / max(float(np.abs(u + change).max()), 1e-300)
+        if not (np.isfinite(ahead).all() and np.isfinite(part)) or not affine and part > 2.0 * _LARGE:
+            a, solver = a / 4.0, None  # too far for a line: a shorter time
+            continue
+        u, F, size = u + change, ahead, float(np.abs(ahead).max())
+        if a == far and part <= tolerance:
+            return Steady(u[:, 0], True, k + 1, size, solver.names[0])
+        if not affine:  # what grows changes u by a part of itself, and is followed; what decays needs no care
+            a = min(a * (3.0 if part < _SMALL else 1.0 if part < _LARGE else 0.5), far)
+            jacobian, solver = model.jacobian(u), None
+    return Steady(u[:, 0], False, MOST, size, "")
+
+
+def _fastest(jacobian: Operator) -> float:
+    """The largest entry of J, a bound of its fastest rate but for a small factor."""
+    return max((float(np.abs(c).max()) for c in jacobian.entries.values()), default=0.0) or 1.0
+
+
+def _keep(change: Array, jacobian: Operator, kept: list[int]) -> Array:
+    """Take out of a step what it would change of integrals that nothing changes."""
+    weights = jacobian.weights if jacobian.weights is not None else np.ones(1)
+    for i in kept:
+        change[i] -= np.mean(change[i] * weights)
+    return change
+
+
+def _check_balance(stencil: Stencil, jacobian: Operator, F: Array, kept: list[int], first: float) -> None:
+    weights = jacobian.weights if jacobian.weights is not None else np.ones(1)
+    for i in kept:
+        net, name = float(np.mean(F[i] * weights)), stencil.model.state[i]
+        if abs(net) > 1e-9 * max(first, 1e-300):
+            raise ValueError(
+                f"there is no steady state: nothing takes out what sources and edges bring to {name}, "
+                f"in the mean {net:.4g} per time; make them balance, or hold a value at an edge (Dirichlet, Robin)")
