@@ -161,5 +161,7 @@ def test_memory_is_flat_in_members_and_steps(monkeypatch):
         return found
 
     peak(10, 0.1)
-    assert peak(200_000, 0.1) < 1.2 * peak(20_000, 0.1)
-    assert peak(20_000, 0.005) < 1.1 * peak(20_000, 0.1)
+    least = peak(20_000, 0.1)
+    # a number, an initial value and a time of exit for each member would be 4 MB more, a state at each step 32 MB
+    assert peak(200_000, 0.1) < least + 2e6
+    assert peak(20_000, 0.005) < least + 2e6
