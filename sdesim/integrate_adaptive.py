@@ -172,11 +172,9 @@ class _Reference:
         own = [[end[k] for end in ends] for k in (0, 1)]
         return self.step(i, np.where(right, middle, y), start, length, own)
 
-    def run(self, initial: NDArray[np.float64], saves: Saves) -> tuple[NDArray[np.float64], Any, Any]:
-        """(states, whether no step was small enough, accepted and rejected steps)."""
-        n, control = initial.shape[1], self.control
-        y, out = initial.copy(), np.full((len(saves.root), *initial.shape), np.nan)
-        out[: saves.first] = initial
+    def run(self, initial: NDArray[np.float64], saves: Saves, out: NDArray[np.float64]) -> tuple[Any, Any]:
+        """Fill `out` after the start; (whether no step was small enough, accepted and rejected steps)."""
+        n, control, y = initial.shape[1], self.control, initial.copy()
         next_save = np.full(n, saves.first)
         stuck, steps = np.zeros(n, bool), np.zeros((2, n), np.int64)
         active = np.arange(n if saves.first < len(saves.root) else 0)
@@ -201,7 +199,7 @@ class _Reference:
             self.wanted[rejected] = np.minimum(self.level[rejected] + 1 + ~(error[~good] <= control.shrink), FINEST)
             self.down(rejected[~stuck[rejected]])
             active = i[~stuck[i] & (next_save[i] < len(saves.root))]
-        return out, stuck, steps
+        return stuck, steps
 
     def _save(self, i: Any, y: Any, middle: Any, fine: Any, next_save: Any, saves: Saves, out: Any) -> None:
         """Every save that lies in the accepted steps of the members i."""
@@ -239,6 +237,19 @@ class _Blocks:
         uniform = [0.0 if n in tr.varying else float(parameters[n]) for n in tr.parameters]
         self.uniform, self.key = np.array([*uniform, 0.0]), [int(k) for k in seed_key(seed)]
 
+    def all(self, t0: float, H: float, saves: Saves, out: Any, threads: int) -> tuple[Any, Any]:
+        """Fill `out` after the start; (1 where no step was small enough, accepted and rejected steps)."""
+        from sdesim.kernels.sde_lanes import LANES
+
+        count = len(self.members)
+        stuck, steps = np.zeros(count, np.int64), np.zeros((2, count), np.int64)
+        if saves.first < len(saves.root):
+            size = min(_BLOCK, max(LANES, -(-count // (4 * threads))))
+            parts = [slice(i, min(i + size, count)) for i in range(0, count, size)]
+            with ThreadPoolExecutor(max(1, threads)) as pool:
+                list(pool.map(lambda p: self.run(p, t0, H, saves, out, stuck, steps), parts))
+        return stuck, steps
+
     def run(self, part: slice, t0: float, H: float, saves: Saves, out: Any, stuck: Any, steps: Any) -> None:
         kernel = self.kernel
         # after the last save comes one that no step holds
@@ -271,24 +282,23 @@ def integrate_adaptive(
     Arguments as for `integrate.integrate`; each member has steps of its own, which depend on nothing of the others and
     on no save time.
     """
-    saves = save_points(times, dt)
+    saves, t0 = save_points(times, dt), float(times[0])
+    varying = frozenset(n for n, v in parameters.items() if np.ndim(v))
+    states = np.full((len(times), *initial.shape), np.nan)
+    states[: saves.first] = initial
     if backend == "numpy":
         with np.errstate(all="ignore"):
-            reference = _Reference(model, method, parameters, control, seed, members, float(times[0]), dt)
-            states, stuck, steps = reference.run(initial, saves)
-    else:
-        varying = frozenset(n for n, v in parameters.items() if np.ndim(v))
-        from sdesim.kernels.sde_lanes import LANES
+            reference = _Reference(model, method, parameters, control, seed, members, t0, dt)
+            stuck, steps = reference.run(initial, saves, states)
+    elif backend == "cuda":
+        from sdesim.kernels.sde_adaptive_cuda import adaptive_on_gpu, launch
 
+        tr = trace(model, method, varying)
+        stuck, steps = launch(adaptive_on_gpu(tr), tr, initial, parameters, control.numbers,
+                              (saves.root, saves.part, saves.first), t0, dt, seed, members, states)  # fmt: skip
+    else:
         blocks = _Blocks(trace(model, method, varying), initial, parameters, control, seed, members)
-        states = np.full((len(times), *initial.shape), np.nan)
-        states[: saves.first] = initial
-        stuck, steps = np.zeros(len(members), np.int64), np.zeros((2, len(members)), np.int64)
-        if saves.first < len(times):
-            count, size = len(members), min(_BLOCK, max(LANES, -(-len(members) // (4 * threads))))
-            parts = [slice(i, min(i + size, count)) for i in range(0, count, size)]
-            with ThreadPoolExecutor(max(1, threads)) as pool:
-                list(pool.map(lambda p: blocks.run(p, float(times[0]), dt, saves, states, stuck, steps), parts))
+        stuck, steps = blocks.all(t0, dt, saves, states, threads)
     finite = np.isfinite(states).all(axis=(0, 1))
     status = np.where(stuck, STEP_LIMIT, np.where(finite, 0, 1)).astype(np.int8)
     return AdaptiveResult(states, status, steps)
