@@ -4,15 +4,18 @@
 
     plain    skip = x σ_d²/(σ² + σ_d²),        c_out = σ σ_d/√(σ² + σ_d²),            inputs = x/√(σ² + σ_d²)
              (Karras et al. 2022, table 1)
-    wiener   skip = μ + W(x − μ),  W = λ/(λ + σ²),  c_out² = mean_k λσ²/(λ + σ²),
-             inputs = [(x − μ)/√(σ² + 1), (I − W)(x − μ)/σ]                            (fields have unit variance)
+    wiener   skip = μ + W(x − μ),  W = λ/(λ + r²),  c_out² = mean_k λr²/(λ + r²),
+             inputs = [α(x − μ)/√mean_k α²(λ + r²), (I − W)(x − μ)/r]                  (fields have unit variance)
 
+with r the noise of each mode and α the signal left at level σ: r = σ, α = 1 unless the noise is coloured
+(`corruption.py`).
 With the Wiener skip F = 0 is the exact answer for Gaussian data and the network learns only what is not Gaussian.
-Features carry log σ, the conditions, and the mean and logarithmic amplitude of every input channel: the posterior mean
-of a field whose overall amplitude varies depends on it, and convolutions see it poorly.
+Features carry log σ, the scalar conditions, and the mean and logarithmic amplitude of every input channel: the
+posterior mean of a field whose overall amplitude varies depends on it, and convolutions see it poorly. Conditions
+c (n, p + f·cells) hold p scalars, then f fields, which become channels of the input.
 
 Loss  E w(σ) ‖D − x₀‖²/d  with log σ uniform on the noise range:
-    posterior   w = 1/mean_k λσ²/(λ + σ²): every noise level counts by how well a Gaussian can do there
+    posterior   w = 1/mean_k λr²/(λ + r²): every noise level counts by how well a Gaussian can do there
     karras      w = (σ² + σ_d²)/(σσ_d)²
 
 Held-out measure, in nats per dimension (Guo et al. 2005; Kong et al. 2023, eq. 9): with the error
@@ -28,6 +31,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from surrogates.corruption import Corruption, White
 from surrogates.gaussian import Gaussian, level_like
 
 Skip = Literal["wiener", "plain"]
@@ -48,7 +52,7 @@ Field = Callable[[Tensor, Tensor], Tensor]  # denoise(x, σ) with the conditions
 
 
 def input_channels(skip: Skip, channels: int, static: int) -> int:
-    """How many channels a network behind this skip receives: noisy views, static channels, and the mean if used."""
+    """How many channels a network behind this skip receives: noisy views, the mean if used, fields that are given."""
     return (3 * channels if skip == "wiener" else channels) + static
 
 
@@ -87,6 +91,8 @@ class Denoiser(nn.Module):
         (σ_min, σ_max), which scale the noise feature.
     static
         (channels, *space) fixed inputs: coordinates, land masks; None for a homogeneous domain.
+    corruption
+        the noise it is for, over the modes of `gaussian`; coloured noise wants the Wiener skip.
     bf16
         run the network in bfloat16 where the device supports it; the rest stays in the dtype of x.
     """
@@ -99,17 +105,30 @@ class Denoiser(nn.Module):
         noise_range: tuple[float, float],
         static: Tensor | None = None,
         *,
+        corruption: Corruption | None = None,
         bf16: bool = False,
     ):
         super().__init__()
         if skip not in SKIPS:
             raise ValueError(f"skip= wants one of {list(SKIPS)}, got {skip!r}; choose one of these")
+        self.corruption: Corruption = corruption or White()
+        if skip == "plain" and not isinstance(self.corruption, White):
+            raise ValueError("skip='plain' wants white noise, got noise with a spectrum; use skip='wiener'")
         self.network, self.gaussian, self.skip, self.noise_range, self.bf16 = network, gaussian, skip, noise_range, bf16
         self.static = static
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Denoiser:
+        """What `to` and its like do to the parameters, done to the fixed arrays as well."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        like = fn(torch.zeros((), dtype=self.gaussian.mean_terms.dtype))
+        self.gaussian, self.corruption = self.gaussian.to(like), self.corruption.to(like)
+        self.static = None if self.static is None else self.static.to(like)
+        return self
+
     def forward(self, x: Tensor, sigma: Tensor | float, c: Tensor | None = None) -> Tensor:
-        """D(x; σ, c): x (n, channels, *space), σ a number or (n,), c (n, conditions) or None."""
-        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x))
+        """D(x; σ, c): x (n, channels, *space), c (n, conditions) or None; σ a number, (n,), or the r of each mode."""
+        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+        sigma = (self.corruption.nominal(sigma) if sigma.ndim > 1 else sigma).expand(len(x))
         base, scale, views = self._wiener(x, sigma, c) if self.skip == "wiener" else self._plain(x, sigma)
         inputs, features = self._network_inputs(views, sigma, c)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
@@ -117,12 +136,27 @@ class Denoiser(nn.Module):
         estimate: Tensor = base + scale * out.to(x.dtype)
         return estimate
 
+    def exact(self, x: Tensor, sigma: Tensor, c: Tensor | None = None) -> Tensor:
+        """The Gaussian's own answer at level σ (n,)."""
+        return self.gaussian.denoise(x, self.corruption.levels(sigma), c)
+
+    def floor(self, sigma: Tensor, c: Tensor | None = None) -> Tensor:
+        """The Gaussian's mean square error at level σ (n,): (n,), or (1,) where nothing depends on c."""
+        return self.gaussian.floor(self.corruption.levels(sigma), c)
+
     def _wiener(self, x: Tensor, sigma: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
-        level, mean, variance = level_like(sigma, x), self.gaussian.mean(c), self.gaussian.variance(c)
+        level, signal = (level_like(f(sigma), x) for f in (self.corruption.levels, self.corruption.signal))
+        mean, variance = self.gaussian.mean(c), self.gaussian.variance(c)
         modes, centred = self.gaussian.modes, x - mean
-        residual = modes.synthesise(modes.analyse(centred) * (level**2 / (variance + level**2)))
-        scale = (variance * level**2 / (variance + level**2)).flatten(1).mean(1).sqrt()
-        views = [centred / (level**2 + 1.0).sqrt(), residual / level]
+        noisy, total = modes.analyse(centred), variance + level**2
+        missing = noisy * (level**2 / total)
+        residual = modes.synthesise(missing)
+        scale = (variance * level**2 / total).flatten(1).mean(1).sqrt()
+        if isinstance(self.corruption, White):
+            views = [centred / (level**2 + 1.0).sqrt(), residual / level]
+        else:
+            size = (signal**2 * total).flatten(1).mean(1).sqrt()
+            views = [modes.synthesise(signal * noisy) / level_like(size, x), modes.synthesise(missing / level)]
         return x - residual, level_like(scale, x), [*views, mean.expand_as(x)]
 
     def _plain(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -135,35 +169,37 @@ class Denoiser(nn.Module):
         u = (2.0 * torch.log(sigma) - low - high) / (high - low)
         angles = math.pi * u[:, None] * torch.arange(1, _HARMONICS + 1, device=u.device) / 2
         columns = [u[:, None], torch.sin(angles), torch.cos(angles)]
-        if c is not None:
-            columns.append(c.to(u.dtype))
         for view in views[:2]:
             flat = view.flatten(2)
             columns += [flat.mean(2), 0.5 * torch.log(flat.square().mean(2) + 1e-6)]
         if self.static is not None:
             views = [*views, self.static.to(views[0]).expand(len(sigma), *self.static.shape)]
+        if c is not None:
+            c, count = c.to(u), self.gaussian.conditions
+            columns.insert(3, c[:, :count])
+            views = [*views, c[:, count:].reshape(len(c), -1, *views[0].shape[2:])]
         return torch.cat(views, dim=1), torch.cat(columns, dim=1)
 
 
-def noise_like(
-    n: int, noise_range: tuple[float, float], generator: torch.Generator, *, law: str = "spectrum"
-) -> Tensor:
-    """n training noise levels, stratified over the batch, in random order: (n,), float32.
+def noise_levels_at(u: Tensor, noise_range: tuple[float, float], *, law: str = "spectrum") -> Tensor:
+    """Training noise levels at the points u ∈ (0, 1) of their distribution function, shaped like u.
 
     law "spectrum": log σ uniform over the range; "edm": ln σ ~ N(−1.2 + ln 2, 1.2²), Karras' law (table 1), which is
     for data of standard deviation ½, carried over to unit variance.
+
+    >>> noise_levels_at(torch.tensor([0.0, 0.5, 1.0]), (0.25, 4.0)).tolist()
+    [0.25, 1.0, 4.0]
     """
-    u = (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
     if law == "edm":
         return torch.exp(math.log(2.0) - 1.2 + 1.2 * torch.special.ndtri(u.clamp(1e-6, 1.0 - 1e-6)))
     low, high = (math.log(s) for s in noise_range)
     return torch.exp(low + u * (high - low))
 
 
-def loss_weight(weight: str, gaussian: Gaussian, sigma: Tensor, c: Tensor | None) -> Tensor:
+def loss_weight(weight: str, denoiser: Denoiser, sigma: Tensor, c: Tensor | None) -> Tensor:
     """w(σ), (n,); ValueError for an unknown name."""
     if weight == "posterior":
-        return 1.0 / gaussian.floor(sigma, c)
+        return 1.0 / denoiser.floor(sigma, c)
     if weight == "karras":
         return (sigma**2 + 1.0) / sigma**2
     raise ValueError(f"weight= wants one of {list(WEIGHTS)}, got {weight!r}; choose one of these")
@@ -176,11 +212,13 @@ def denoising_errors(
     levels: Tensor,
     noise: Tensor,
     batch: int = 256,
+    corruption: Corruption | None = None,
 ) -> Tensor:
-    """‖D(x + σε; σ, c) − x‖²/d for every level and sample: (levels, n).
+    """|D(y; σ, c) − x|² for every level and sample, y = x + U r ε: (levels, n); ‖D − x‖²/d for white noise.
 
     noise (levels, n, channels, *space) is given, so that two denoisers are compared on the same noisy fields.
     """
+    corruption = corruption or White()
     rows = []
     with torch.no_grad():
         for sigma, epsilon in zip(levels, noise, strict=True):
@@ -188,9 +226,10 @@ def denoising_errors(
             for start in range(0, len(x), batch):
                 part = slice(start, start + batch)
                 clean = x[part]
-                noisy = clean + sigma * epsilon[part]
-                estimate = denoise(noisy, sigma.expand(len(clean)), None if c is None else c[part])
-                parts.append((estimate - clean).square().flatten(1).mean(1))
+                level = sigma.expand(len(clean))
+                noisy = corruption.add(clean, level, epsilon[part])
+                estimate = denoise(noisy, level, None if c is None else c[part])
+                parts.append(corruption.square(estimate - clean, level))
             rows.append(torch.cat(parts))
     return torch.stack(rows)
 

@@ -15,17 +15,20 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sdesim import streams
 from surrogates import diffusions, flows, samplers
+from surrogates.corruption import Modal
 from surrogates.denoisers import Field
 from surrogates.fitting import Fitted
 from surrogates.gaussian import Gaussian
 from surrogates.guidance import LinearObservation, guided, matheron
 from surrogates.likelihood import log_likelihood
-from surrogates.processes import noise_levels, process
+from surrogates.noising import process
+from surrogates.processes import Process, noise_levels
 
 LAWS = ("network", "gaussian", "baseline")
 
@@ -46,6 +49,7 @@ WALKS: Mapping[str, tuple[Callable[..., Tensor], bool, float, int]] = MappingPro
     }
 )
 SAMPLERS = ("exponential", *WALKS)
+OFF_THE_PATH = ("adaptive", "churn")  # they visit levels that no time of a process of fields has
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,14 @@ def condition_columns(
     Raises KeyError for an unknown name, ValueError for a wrong length or values outside the condition's domain.
     """
     layout, table, given = fitted.layout, fitted.conditions, dict(condition or {})
-    unknown = sorted(set(given) - set(layout.condition))
+    unknown = sorted(set(given) - {*layout.condition, *layout.maps})
     if unknown:
-        raise KeyError(f"condition= wants {list(layout.condition)}, got {unknown}; use the fitted names")
+        raise KeyError(f"condition= wants {[*layout.condition, *layout.maps]}, got {unknown}; use the fitted names")
+    columns = {name: _map_values(fitted, name, given.get(name), len(numbers)) for name in layout.maps}
     if not layout.condition:
-        return {}
+        return columns
     u = np.asarray(streams.uniforms(seed, numbers, 0, streams.Purpose.PARAMETER)).reshape(-1)
     rows = np.minimum((u * len(table)).astype(np.int64), len(table) - 1)
-    columns = {}
     for k, (name, scale) in enumerate(zip(layout.condition, layout.condition_scales, strict=True)):
         values = np.asarray(given.get(name, table[rows, k]), np.float64).reshape(-1)
         if values.size not in (1, len(numbers)):
@@ -95,6 +99,22 @@ def condition_columns(
             )
         columns[name] = np.broadcast_to(values, len(numbers)).copy()
     return columns
+
+
+def _map_values(fitted: Fitted, name: str, given: Any, members: int) -> NDArray[np.float64]:
+    """A condition that is a field, physical, (members, *space); KeyError if it was not given."""
+    layout = fitted.layout
+    if given is None:
+        raise KeyError(f"condition {name!r} is a field and must be given, got none; pass condition={{{name!r}: array}}")
+    if isinstance(given, xr.DataArray):
+        given = given.transpose(..., *layout.space)
+    values = np.asarray(given, np.float64)
+    if values.shape not in (layout.shape, (members, *layout.shape)) or not np.isfinite(values).all():
+        raise ValueError(
+            f"condition {name!r} wants finite values of shape {layout.shape} or {(members, *layout.shape)}, got "
+            f"shape {values.shape}; interpolate to the model's grid and fill gaps"
+        )
+    return np.broadcast_to(values, (members, *layout.shape)).copy()
 
 
 class Counted:
@@ -144,11 +164,12 @@ def draw(fitted: Fitted, numbers: NDArray[np.int64], c: Tensor | None, how: Draw
     base = gaussian.sample(noise, c64) if seen is None else _posterior(gaussian, seen, numbers, noise, how.seed, c64)
     if how.law != "network":
         return base, 0
-    lowest, highest = fitted.noise_range
+    highest = torch.tensor(fitted.noise_range[1], dtype=torch.float64)
     if seen is None:
-        x = samplers.start(gaussian, noise, highest, c64)
+        x = samplers.start(gaussian, noise, fitted.corruption.levels(highest), c64)
     else:
-        x = base + highest * member_noise(fitted, numbers, how.seed, streams.Purpose.BRIDGE)
+        fresh = member_noise(fitted, numbers, how.seed, streams.Purpose.BRIDGE)
+        x = fitted.corruption.add(base, highest, fresh)
     denoise, x, c = bind(fitted, x, c)
     gaussian = gaussian.to(x)
     if seen is not None:
@@ -157,17 +178,24 @@ def draw(fitted: Fitted, numbers: NDArray[np.int64], c: Tensor | None, how: Draw
     with torch.no_grad():
         if how.sampler == "exponential":
             steps = how.steps or (9 if seen is None else 18)
-            levels = noise_levels(lowest, highest, steps).to(x)
-            end = samplers.exponential(counted, x, gaussian, levels, c)
+            levels = [fitted.corruption.levels(level) for level in noise_levels(*fitted.noise_range, steps)]
+            end = samplers.exponential(counted, x, gaussian, torch.stack(levels).to(x), c)
+        elif isinstance(fitted.corruption, Modal):
+            mean, modes = gaussian.mean(c), gaussian.modes
+
+            def in_modes(z: Tensor, levels: Tensor) -> Tensor:
+                return modes.analyse(counted(mean + modes.synthesise(z), levels) - mean)
+
+            z = _walk(in_modes, fitted, fitted.corruption.to(x).path, numbers, modes.analyse(x - mean), how)
+            end = mean + modes.synthesise(z)
         else:
-            end = _walk(counted, fitted, numbers, x, how)
+            end = _walk(counted, fitted, process(how.process), numbers, x, how)
     return end.double().cpu(), counted.calls
 
 
-def _walk(denoise: Field, fitted: Fitted, numbers: NDArray[np.int64], x: Tensor, how: Draw) -> Tensor:
+def _walk(denoise: Field, fitted: Fitted, path: Process, numbers: NDArray[np.int64], x: Tensor, how: Draw) -> Tensor:
     """From x at the highest noise level to the data, along the path of the process by one of WALKS."""
     sampler, stochastic, rho, steps = WALKS[how.sampler]
-    path = process(how.process)
     times = path.time_of_level(noise_levels(*fitted.noise_range, how.steps or steps, rho=rho)).to(x)
 
     def noise(k: int) -> Tensor:
@@ -188,7 +216,13 @@ def log_density(
         denoise, x, c = bind(fitted, x, c)
         levels = noise_levels(*fitted.noise_range, steps).flip(0).to(x)
         probes = probes or (None if gaussian.dimensions <= 256 else 4)
-        value = log_likelihood(denoise, x, gaussian.to(x), levels, c, probes=probes, seed=seed)[0].double().cpu()
+        value = (
+            log_likelihood(
+                denoise, x, gaussian.to(x), levels, c, probes=probes, seed=seed, corruption=fitted.corruption
+            )[0]
+            .double()
+            .cpu()
+        )
     else:
         value = gaussian.log_likelihood(x.double(), None if c is None else c.double())
     factors = sum(math.log(scale.factor) for scale in fitted.layout.scales)

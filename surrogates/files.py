@@ -4,8 +4,8 @@
     weights.safetensors  every array: network, Gaussian part, static channels, training conditions
     training.csv         the log of the training
 
-A file is written beside its target and renamed when it is complete. Reading checks, in this order: that it is a zip,
-that its members and their sizes are as declared, the format, the version. Whatever fails raises ModelFileError.
+Reading checks, in this order: that it is a whole archive (`archives.py`), the format, the version. Whatever fails
+raises ModelFileError.
 """
 
 from __future__ import annotations
@@ -14,24 +14,28 @@ import csv
 import io
 import json
 import os
-import secrets
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from surrogates.archives import (
+    ArchiveError,
+    pack_tensors,
+    read_archive,
+    unpack_json,
+    unpack_tensors,
+    write_archive,
+)
+
 FORMAT, VERSION = "surrogates-model", 1
-LARGEST = 8 * 2**30  # bytes a member may unpack to: a hostile zip must not fill the memory
+_PARTS = ("config.json", "training.csv", "weights.safetensors")
 
 
-class ModelFileError(ValueError):
+class ModelFileError(ArchiveError):
     """The file is not a complete surrogate model; the message says what it is instead and what to do.
 
     >>> import tempfile
@@ -50,66 +54,35 @@ def write_model(
     log: Sequence[Mapping[str, float]],
 ) -> Path:
     """Write a model file whole or not at all; returns its path. FileNotFoundError if the folder is missing."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"the folder {target.parent} must exist to save {target.name}; create it first")
     text = json.dumps({"format": FORMAT, "version": VERSION, **config}, ensure_ascii=False, allow_nan=False, indent=1)
     rows = io.StringIO()
     if log:
-        writer = csv.DictWriter(rows, list(log[0]))
+        writer = csv.DictWriter(rows, list(dict.fromkeys(name for row in log for name in row)))
         writer.writeheader()
         writer.writerows(log)
-    arrays = save_tensors({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        with draft.open("xb") as stream:
-            with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-                archive.writestr("config.json", text)
-                archive.writestr("training.csv", rows.getvalue())
-                archive.writestr("weights.safetensors", arrays)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
-    return target
+    return write_archive(path, dict(zip(_PARTS, (text, rows.getvalue(), pack_tensors(tensors)), strict=True)))
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor], list[dict[str, float]]]:
     """(config, tensors, training log) of a model file; ModelFileError or FileNotFoundError for anything else."""
-    source = Path(path)
-    if not source.is_file():
-        raise FileNotFoundError(f"a model file was wanted at {source}, there is none; write one with model.save(path)")
     cure = "save the model again with model.save(path), or copy the whole file"
+    parts = read_archive(path, _PARTS, kind="surrogate model file", cure=cure, error=ModelFileError)
     try:
-        with zipfile.ZipFile(source) as archive:
-            parts = {name: _member(archive, name) for name in ("config.json", "weights.safetensors", "training.csv")}
-    except KeyError as error:
-        raise ModelFileError(f"{source} is a zip but not a surrogate model ({error.args[0]}); {cure}") from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise ModelFileError(f"{source} is truncated or not a surrogate model file ({error}); {cure}") from None
-    try:
-        config = json.loads(parts["config.json"].decode("utf-8"))
+        config = unpack_json(parts["config.json"])
         if not isinstance(config, dict) or config.get("format") != FORMAT:
-            raise ModelFileError(f"{source} must say format {FORMAT!r} in its config.json, got something else; {cure}")
+            raise ModelFileError(f"{path} must say format {FORMAT!r} in its config.json, got something else; {cure}")
         if config.get("version") != VERSION:
             raise ModelFileError(
-                f"{source} has model version {config.get('version')!r}, this library reads {VERSION}; "
+                f"{path} has model version {config.get('version')!r}, this library reads {VERSION}; "
                 f"load it with the library that wrote it, or train again"
             )
-        tensors = load_tensors(parts["weights.safetensors"])
         rows = csv.DictReader(io.StringIO(parts["training.csv"].decode("utf-8")))
-        log = [{k: float(v) for k, v in row.items()} for row in rows]
-    except (SafetensorError, UnicodeDecodeError, json.JSONDecodeError, TypeError, RecursionError) as error:
-        raise ModelFileError(f"{source} is damaged: {error}; {cure}") from None
-    return config, tensors, log
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """The bytes of a member; KeyError if absent, BadZipFile if its checksum fails or its size is beyond reason."""
-    if archive.getinfo(name).file_size > LARGEST:
-        raise zipfile.BadZipFile(f"{name} unpacks to more than {LARGEST} bytes")
-    return archive.read(name)
+        log = [{k: float(v) for k, v in row.items() if v} for row in rows]
+        return config, unpack_tensors(parts["weights.safetensors"]), log
+    except ModelFileError:
+        raise
+    except (ValueError, TypeError) as failure:
+        raise ModelFileError(f"{path} is damaged: {failure}; {cure}") from None
 
 
 def template_to_json(ds: xr.Dataset) -> dict[str, Any]:

@@ -5,32 +5,48 @@
    as the baseline of every report
 3  a short pilot for each skip connection; the better by held-out denoising (selection samples) goes on
 4  the long run, keeping the best averaged weights (selection samples)
+   (a process of fields has the Wiener skip alone, and no pilots)
 5  the verdict on samples that nothing was chosen by: the network serves if its gain over the Gaussian is above
    two standard errors, else the Gaussian does
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from surrogates import data
+from surrogates.building import (
+    NetworkOption,
+    bf16_pays,
+    build_denoiser,
+    is_ours,
+    lay_noise,
+    network_config,
+)
+from surrogates.checkpoints import Ledger
+from surrogates.corruption import Corruption
 from surrogates.covariance import Choice, choose, fit_gaussian
-from surrogates.data import Layout
-from surrogates.denoisers import EDM_RANGE, SKIPS, Denoiser, Skip, coordinate_channels, feature_count, input_channels
+from surrogates.denoisers import EDM_RANGE, SKIPS, Denoiser, coordinate_channels
 from surrogates.gaussian import Gaussian
-from surrogates.networks import UNet
+from surrogates.journals import Journal
+from surrogates.layouts import Layout, condition_values, outermost, split_blocks
+from surrogates.noising import FIELD_PROCESSES
+from surrogates.parallel import Ranks
+from surrogates.sources import InMemory, Samples, Source, Stream
 from surrogates.training import Budget, HeldOut, Settings, held_out, train
 
-NetworkOption = nn.Module | Callable[..., nn.Module] | Mapping[str, Any] | bool | None
 VALIDATION_BLOCKS = 4
 PILOT = 0.08
 
@@ -68,19 +84,21 @@ class Fitted:
     baseline: Gaussian
     choice: Choice
     noise_range: tuple[float, float]
+    corruption: Corruption
     static: Tensor | None
     conditions: NDArray[np.float64]
     denoiser: Denoiser | None
     network: dict[str, Any] | None
     verdict: Verdict
-    history: list[dict[str, float]]
+    journal: Journal
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `fit` was asked to do."""
+    """What `fit` was asked to do; memory: bytes of training fields beyond which they are streamed from their file."""
 
     network: NetworkOption
+    process: str
     skip: str
     static: tuple[str, ...]
     coordinates: bool | None
@@ -89,82 +107,90 @@ class Plan:
     validation: float
     seed: int
     device: torch.device
-
-
-def network_config(shape: Sequence[int], given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The U-Net's options for a grid: as many resolutions as leave about eight cells on the shortest axis.
-
-    >>> network_config((32, 32), None)
-    {'widths': [32, 64, 96], 'depth': 2, 'embedding': 128}
-    """
-    levels = max(1, min(4, int(math.log2(max(min(shape), 1))) - 2))
-    return {"widths": [32, 64, 96, 128][:levels], "depth": 2, "embedding": 128} | dict(given or {})
-
-
-def bf16_pays(device: torch.device) -> bool:
-    """Whether bfloat16 convolutions run in hardware on this device."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(supported()) if supported is not None else False
-
-
-def build_denoiser(fitted: Fitted, skip: Skip, network: NetworkOption, *, bf16: bool = False) -> Denoiser:
-    """A denoiser with a fresh network (or the module given) for this skip connection, in float32."""
-    layout, static = fitted.layout, fitted.static
-    like = torch.zeros((), dtype=torch.float32, device=None if static is None else static.device)
-    inputs = input_channels(skip, layout.channels, 0 if static is None else len(static))
-    count = feature_count(skip, layout.channels, len(layout.condition))
-    if isinstance(network, nn.Module):
-        module = network
-    elif callable(network) and not isinstance(network, Mapping):
-        module = network(inputs, layout.channels, features=count, boundary=layout.boundary)
-    else:
-        options = network_config(layout.shape, network if isinstance(network, Mapping) else None)
-        module = UNet(inputs, layout.channels, features=count, boundary=layout.boundary, **options)
-    return Denoiser(module, fitted.gaussian.to(like), skip, fitted.noise_range, static, bf16=bf16)
+    checkpoint: Path | None = None
+    memory: float = 4e9
+    workers: int = 0
 
 
 def fit(ds: xr.Dataset, layout: Layout, plan: Plan) -> Fitted:
-    """Carry out the five steps; x and everything trained on it live on plan.device."""
-    x = data.fields_to_tensor(ds, layout)
-    columns = [data.condition_values(ds, name, layout.samples) for name in layout.condition]
-    c = data.conditions_to_tensor(columns, layout)
-    training, selection, verdict, gap = _split(ds, layout, plan.validation)
-    xt, ct = x[training].double(), None if c is None else c[training].double()
-    choice = choose(xt, ct, layout.boundary, gap=gap)
-    gaussian = fit_gaussian(xt, ct, layout.boundary, choice)
-    levels = EDM_RANGE if plan.settings.noise == "edm" else gaussian.noise_range(ct)
-    baseline = gaussian
-    if ct is not None:
-        baseline = fit_gaussian(xt, None, layout.boundary, choose(xt, None, layout.boundary, gap=gap))
-    fitted = Fitted(
-        layout, gaussian, baseline, choice, levels, _static_channels(ds, layout, choice, plan),
-        np.stack(columns, axis=1) if columns else np.zeros((len(x), 0)), None, None,
-        Verdict("gaussian", math.nan, math.nan), [],
-    )  # fmt: skip
+    """Carry out the five steps; the network and what is trained on live on plan.device."""
+    split = _split(ds, layout, plan.validation)
+    sample_bytes = 4 * layout.channels * math.prod(layout.shape) * split.stride
+    room = max(1, int(plan.memory / sample_bytes))
+    whole = len(split.training) <= room
+    x, c = data.read_samples(ds, layout, split.training if whole else _spread(split.training, room))
+    fitted = _fit_gaussians(ds, layout, plan, x, c, split.gap)
     if plan.network is False:
         return fitted
-    x, c = x.to(plan.device), None if c is None else c.to(plan.device)
-
-    def part(index: Tensor) -> tuple[Tensor, Tensor | None]:
-        return x[index], None if c is None else c[index]
-
-    _train_network(fitted, plan, part(training), part(selection), part(verdict), homogeneous=fitted.static is None)
+    with contextlib.ExitStack() as stack:
+        source: Source
+        if whole:
+            source = InMemory(x.to(plan.device), None if c is None else c.to(plan.device), plan.seed)
+        else:
+            source = stack.enter_context(_stream(ds, layout, split, plan, room))
+        ranks = Ranks.join()
+        ledger = None
+        if plan.checkpoint is not None:
+            ledger = Ledger.open(plan.checkpoint, _purpose(fitted, plan, x), writes=ranks.first)
+        selection, verdict = (
+            _on(data.read_samples(ds, layout, part), plan.device) for part in (split.selection, split.verdict)
+        )
+        _train_network(fitted, plan, source, selection, verdict, ledger, ranks)
     return fitted
 
 
-Samples = tuple[Tensor, Tensor | None]
+def _fit_gaussians(ds: xr.Dataset, layout: Layout, plan: Plan, x: Tensor, c: Tensor | None, gap: int) -> Fitted:
+    """Step 2 on the training samples x, c."""
+    scalars = len(layout.condition)
+    xt, ct = x.double(), c[:, :scalars].double() if c is not None and scalars else None
+
+    def chosen(conditions: Tensor | None) -> Choice:
+        best = choose(xt, conditions, layout.boundary, gap=gap)
+        # the heat equation is diagonal in spectral modes, where the empirical covariance is not
+        return replace(best, shrinkage=1.0) if plan.process == "heat" else best
+
+    choice = chosen(ct)
+    gaussian = fit_gaussian(xt, ct, layout.boundary, choice)
+    levels = EDM_RANGE if plan.settings.noise == "edm" else gaussian.noise_range(ct)
+    corruption, levels = lay_noise(plan.process, gaussian, layout, ct, levels)
+    baseline = gaussian if ct is None else fit_gaussian(xt, None, layout.boundary, chosen(None))
+    columns = [condition_values(ds, name, layout.samples) for name in layout.condition]
+    table = np.stack(columns, axis=1) if columns else np.zeros((len(x), 0))
+    return Fitted(
+        layout, gaussian, baseline, choice, levels, corruption, _static_channels(ds, layout, choice, plan), table,
+        None, None, Verdict("gaussian", math.nan, math.nan), Journal(),
+    )  # fmt: skip
+
+
+def _purpose(fitted: Fitted, plan: Plan, x: Tensor) -> dict[str, Any]:
+    """What a checkpoint must agree with: the data, the options and the budget."""
+    options = asdict(plan.settings)
+    for name in ("log", "progress", "saving", "piece"):  # these change no result
+        del options[name]
+    own = network_config(plan.network, fitted.layout.shape) if is_ours(plan.network) else "the caller's own"
+    return {
+        **options, **asdict(plan.budget), "seed": plan.seed, "process": plan.process, "skip": plan.skip, "network": own,
+        "variables": fitted.layout.variables, "conditions": (*fitted.layout.condition, *fitted.layout.maps),
+        "data": hashlib.sha256(x.numpy().tobytes()).hexdigest()[:16], "noise_range": fitted.noise_range,
+    }  # fmt: skip
 
 
 def _train_network(
-    fitted: Fitted, plan: Plan, training: Samples, selection: Samples, verdict: Samples, *, homogeneous: bool
+    fitted: Fitted,
+    plan: Plan,
+    source: Source,
+    selection: Samples,
+    verdict: Samples,
+    ledger: Ledger | None,
+    ranks: Ranks,
 ) -> None:
     """Steps 3 to 5, in place on `fitted`."""
-    shift = homogeneous and all(kind == "periodic" for kind in fitted.layout.boundary)
-    settings = replace(plan.settings, shift=shift, batch=min(plan.settings.batch, len(training[0])))
-    names = SKIPS if plan.skip == "auto" else (plan.skip,)
-    budget = plan.budget
+    shift = fitted.static is None and not fitted.layout.maps
+    shift = shift and all(kind == "periodic" for kind in fitted.layout.boundary)
+    settings = replace(plan.settings, shift=shift, batch=min(plan.settings.batch, len(source)))
+    names = ("wiener",) if plan.process in FIELD_PROCESSES else SKIPS if plan.skip == "auto" else (plan.skip,)
+    fitted.journal = Journal(settings.log if ranks.first else None)
+    run = partial(train, ledger=ledger, ranks=ranks, journal=fitted.journal)
     candidates: list[tuple[float, Denoiser]] = []
     checks: HeldOut | None = None
     for skip in names:
@@ -174,18 +200,16 @@ def _train_network(
         checks = checks or held_out(denoiser, *_some(selection, 64), plan.seed, levels=8)
         gain = 0.0
         if len(names) > 1:
-            pilot = replace(settings, label=f"pilot, {skip} skip", checks=1)
-            history = train(denoiser, *training, budget.part(PILOT), seed=plan.seed, held=checks, settings=pilot)
-            gain = history.rows[-1]["gain"]
-            fitted.history += [{"run": float(SKIPS.index(skip)), **row} for row in history.rows]
+            number = SKIPS.index(skip)
+            pilot = replace(settings, label=f"pilot, {skip} skip", checks=1, run=number)
+            run(denoiser, source, plan.budget.part(PILOT), seed=plan.seed, held=checks, settings=pilot)
+            gain = fitted.journal.of_run(number)[-1]["gain"]
         candidates.append((gain, denoiser))
     _, denoiser = max(candidates, key=lambda candidate: candidate[0])
-    remaining = budget.part(1.0 - PILOT * len(names)) if len(names) > 1 else budget
-    history = train(denoiser, *training, remaining, seed=plan.seed + 1, held=checks, settings=settings)
-    fitted.history += [{"run": 2.0, **row} for row in history.rows]
+    remaining = plan.budget.part(1.0 - PILOT * len(names)) if len(names) > 1 else plan.budget
+    run(denoiser, source, remaining, seed=plan.seed + 1, held=checks, settings=settings)
     fitted.denoiser = denoiser
-    custom = isinstance(plan.network, nn.Module) or callable(plan.network)
-    fitted.network = None if custom else network_config(fitted.layout.shape, plan.network)  # type: ignore[arg-type]
+    fitted.network = network_config(plan.network, fitted.layout.shape) if is_ours(plan.network) else None
     fitted.verdict = judge(denoiser, *_some(verdict, 256), seed=plan.seed)
 
 
@@ -205,22 +229,65 @@ def _some(samples: Samples, count: int) -> Samples:
     return x[index], None if c is None else c[index]
 
 
-def _split(ds: xr.Dataset, layout: Layout, fraction: float) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Sample indices for training, selection and verdict, and the gap (in samples) for cross-validation."""
-    outer = next((d for d in layout.samples if ds.sizes[d] > 1), layout.samples[0])
+@dataclass(frozen=True)
+class _Split:
+    """Entries of the outermost sample dimension, `stride` samples in each; `gap` samples part the folds."""
+
+    training: NDArray[np.int64]
+    selection: NDArray[np.int64]
+    verdict: NDArray[np.int64]
+    stride: int
+    gap: int
+
+
+def _split(ds: xr.Dataset, layout: Layout, fraction: float) -> _Split:
+    """Step 1: training, selection and verdict, by whole blocks; of a large file not more than is judged by is held."""
+    outer = outermost(ds, layout.samples)
     groups = ds.sizes[outer]
     stride = math.prod(ds.sizes[d] for d in layout.samples) // groups
     gap = 0 if outer == "member" else max(1, round(0.02 * groups))
     if groups < 2 * VALIDATION_BLOCKS:
         raise ValueError(f"dimension {outer!r} wants at least {2 * VALIDATION_BLOCKS} entries to split, got {groups}")
-    train_groups, held_groups = data.split_blocks(groups, fraction=fraction, blocks=VALIDATION_BLOCKS, gap=gap)
-    pieces = np.array_split(held_groups, VALIDATION_BLOCKS)
-
-    def expand(index: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy((index[:, None] * stride + np.arange(stride)).reshape(-1))
-
+    training, held = split_blocks(groups, fraction=fraction, blocks=VALIDATION_BLOCKS, gap=gap)
+    pieces = np.array_split(held, VALIDATION_BLOCKS)
     chosen, judged = np.concatenate(pieces[0::2]), np.concatenate(pieces[1::2])
-    return expand(train_groups), expand(chosen), expand(judged), gap * stride
+    return _Split(training, _spread(chosen, 1024), _spread(judged, 1024), stride, gap * stride)
+
+
+def _spread(index: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """At most `count` of them, evenly spread and in their order."""
+    return index[np.linspace(0, len(index) - 1, min(count, len(index))).round().astype(np.int64)]
+
+
+def _on(samples: Samples, device: torch.device) -> Samples:
+    x, c = samples
+    return x.to(device), None if c is None else c.to(device)
+
+
+@dataclass(frozen=True)
+class _Shards:
+    """Reads shard k, the entries bounds[k] of the outermost sample dimension, of a Dataset that is read lazily."""
+
+    ds: xr.Dataset
+    layout: Layout
+    bounds: tuple[NDArray[np.int64], ...]
+
+    def __call__(self, k: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        x, c = data.read_samples(self.ds, self.layout, self.bounds[k])
+        return x.numpy(), None if c is None else c.numpy()
+
+
+def _stream(ds: xr.Dataset, layout: Layout, split: _Split, plan: Plan, room: int) -> Stream:
+    """The training samples from their file: shards of its own chunks, windows of a quarter of the memory."""
+    variables = ds[[*layout.variables, *layout.condition, *layout.maps]]
+    chunks = ds[layout.variables[0]].encoding.get("shards") or ds[layout.variables[0]].encoding.get("chunks")
+    axis = ds[layout.variables[0]].dims.index(outermost(ds, layout.samples))
+    length = max(1, min(int(chunks[axis]) if chunks else room // 32, max(1, room // 8)))
+    edges = np.flatnonzero(np.diff(split.training // length)) + 1
+    bounds = tuple(np.split(split.training, edges))
+    window = max(1, room // (4 * length))
+    shards = _Shards(variables, layout, bounds)
+    return Stream(shards, [len(b) * split.stride for b in bounds], plan.seed, window=window, workers=plan.workers)
 
 
 def _static_channels(ds: xr.Dataset, layout: Layout, choice: Choice, plan: Plan) -> Tensor | None:

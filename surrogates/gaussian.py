@@ -32,7 +32,7 @@ def features(c: Tensor | None, count: int, degree: int, like: Tensor) -> Tensor:
     """
     if degree == 0 or count == 0 or c is None:
         return torch.ones(1, 1, dtype=like.dtype, device=like.device)
-    c = c.to(like).clamp(-1.0, 1.0)
+    c = c[:, :count].to(like).clamp(-1.0, 1.0)
     powers = [torch.ones_like(c), c]
     for n in range(1, degree):
         powers.append(((2 * n + 1) * c * powers[n] - n * powers[n - 1]) / (n + 1))
@@ -48,9 +48,9 @@ def features(c: Tensor | None, count: int, degree: int, like: Tensor) -> Tensor:
 
 
 def level_like(sigma: Tensor | float, x: Tensor) -> Tensor:
-    """A noise level, scalar or one per member, shaped to multiply fields x (n, channels, *space)."""
+    """A noise level, scalar, one per member or one per mode, shaped to multiply fields x (n, channels, *space)."""
     sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
-    return sigma.reshape(-1, *[1] * (x.ndim - 1)) if sigma.ndim else sigma
+    return sigma if sigma.ndim in (0, x.ndim) else sigma.reshape(-1, *[1] * (x.ndim - 1))
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from surrogates.data import Layout
 from surrogates.denoisers import Field
 from surrogates.gaussian import Gaussian
+from surrogates.layouts import Layout
 
 
 @dataclass(frozen=True)

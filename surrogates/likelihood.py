@@ -9,6 +9,9 @@ With D = μ + W(x − μ) + G the Gaussian part integrates to ½ Σ_k ln[(λ+σ_
 N(μ_M, U(Λ + σ_M²)Uᵀ), its mean read off the denoiser, μ_M = μ + (I − W)⁻¹G; its error is of order λ/σ_M².
 For a Gaussian with its exact denoiser every step count gives −½ Σ [ln 2π(λ+σ_m²) + z²/(λ+σ_m²)].
 
+Noise with one level r_k per mode (`corruption.py`) takes r_k for σ in all of this and Σ_k ρ_k ∂G_k/∂z_k d ln s for the
+trace, ρ = d ln r/d ln s.
+
 The trace is exact (one backward pass per dimension) or Hutchinson's vᵀ(∂G/∂x)v with random signs v, the same v along
 the whole path, so that the estimate is unbiased and its spread over several v is its standard error.
 """
@@ -22,6 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from surrogates.corruption import Corruption, White
 from surrogates.denoisers import Field
 from surrogates.flows import slope
 from surrogates.gaussian import Gaussian
@@ -60,8 +64,10 @@ class _Excess:
     mean: Tensor
     variance: Tensor
     trace: Trace
+    corruption: Corruption
 
-    def __call__(self, z: Tensor, sigma: Tensor, *, traced: bool = True) -> tuple[Tensor, Tensor]:
+    def __call__(self, z: Tensor, level: Tensor, *, traced: bool = True) -> tuple[Tensor, Tensor]:
+        sigma = self.corruption.levels(level)
         square = self.variance + sigma**2
         weights = self.variance / square
         x = (self.mean + self.modes.synthesise(z)).detach().requires_grad_(traced)
@@ -69,8 +75,13 @@ class _Excess:
             estimate = self.denoise(x, sigma)
             # G as a whole goes through the trace, so that Hutchinson's noise in its Gaussian part cancels.
             excess = estimate - self.mean - self.modes.synthesise(weights * self.modes.analyse(x - self.mean))
-            slope = self.trace(x, excess).detach() if traced else z.new_zeros(len(z))
+            slope = self.trace(x, self._paced(excess, level)).detach() if traced else z.new_zeros(len(z))
         return self.modes.analyse(excess.detach()) * square.sqrt() / (sigma * self.variance.sqrt()), slope
+
+    def _paced(self, excess: Tensor, level: Tensor) -> Tensor:
+        """U ρ Uᵀ G: the modes at the pace of their own noise."""
+        rates = self.corruption.rates(level)
+        return self.modes.synthesise(rates * self.modes.analyse(excess)) if rates.ndim else excess
 
 
 def flow_log_density(
@@ -81,10 +92,12 @@ def flow_log_density(
     c: Tensor | None = None,
     *,
     trace: Trace = exact_trace,
+    corruption: Corruption | None = None,
 ) -> Tensor:
     """ln p_{σ_m}(x) in nats, (n,), by the flow from levels[0] = σ_m up to levels[-1] = σ_M.
 
-    x (n, channels, *space); levels (steps + 1,), increasing and positive; denoise(x, σ) with conditions bound.
+    x (n, channels, *space); levels (steps + 1,), increasing and positive; denoise(x, r) with conditions bound; the
+    corruption is White unless given.
 
     >>> from surrogates.modes import SpectralModes
     >>> law = Gaussian.of_spectrum(SpectralModes((4,), ("reflect",)), torch.full((1, 4), 2.0, dtype=torch.float64))
@@ -95,20 +108,23 @@ def flow_log_density(
     """
     mean, variance, modes = gaussian.mean(c), gaussian.variance(c), gaussian.modes
     root = variance.sqrt()
-    part = _Excess(denoise, modes, mean, variance, trace)
+    noise = (corruption or White()).to(x)
+    part = _Excess(denoise, modes, mean, variance, trace, noise)
     z = modes.analyse(x - mean)
     g, slope = part(z, levels[0])
     integral = torch.zeros(len(x), dtype=x.dtype, device=x.device)
-    for sigma, after in zip(levels[:-1], levels[1:], strict=True):
+    for level, following in zip(levels[:-1], levels[1:], strict=True):
+        sigma, after = noise.levels(level), noise.levels(following)
         start, stop = (variance + sigma**2).sqrt(), (variance + after**2).sqrt()
         angle = torch.atan(root * (sigma - after) / (variance + sigma * after))
-        ahead, _ = part(stop / start * z + stop * angle * g, after, traced=False)
+        ahead, _ = part(stop / start * z + stop * angle * g, following, traced=False)
         z = stop / start * z + stop * angle * 0.5 * (g + ahead)
-        g, next_slope = part(z, after)
-        integral = integral + 0.5 * (slope + next_slope) * torch.log(after / sigma)
+        g, next_slope = part(z, following)
+        integral = integral + 0.5 * (slope + next_slope) * torch.log(following / level)
         slope = next_slope
-    top, bottom = variance + levels[-1] ** 2, variance + levels[0] ** 2
-    z = z - g * root * top.sqrt() / levels[-1]  # (I − W)⁻¹G = G s²/σ²
+    highest, lowest = noise.levels(levels[-1]), noise.levels(levels[0])
+    top, bottom = variance + highest**2, variance + lowest**2
+    z = z - g * root * top.sqrt() / highest  # (I − W)⁻¹G = G s²/σ²
     final = -0.5 * (torch.log(2.0 * math.pi * top) + z * z / top).flatten(1).sum(1)
     return final + 0.5 * torch.log(top / bottom).flatten(1).sum(1) - integral
 
@@ -122,6 +138,7 @@ def log_likelihood(
     *,
     probes: int | None = None,
     seed: int = 0,
+    corruption: Corruption | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(ln p, its standard error), each (n,): the exact trace for probes=None, else the mean over Hutchinson probes.
 
@@ -133,7 +150,7 @@ def log_likelihood(
     True
     """
     if probes is None:
-        value = flow_log_density(denoise, x, gaussian, levels, c)
+        value = flow_log_density(denoise, x, gaussian, levels, c, corruption=corruption)
         return value, torch.zeros_like(value)
     if probes < 2:
         raise ValueError(f"probes= wants at least 2, so that an error can be stated, got {probes}")
@@ -141,7 +158,8 @@ def log_likelihood(
     values = []
     for _ in range(probes):
         signs = (2.0 * torch.randint(2, x.shape, generator=generator) - 1.0).to(x)
-        values.append(flow_log_density(denoise, x, gaussian, levels, c, trace=hutchinson(signs)))
+        trace = hutchinson(signs)
+        values.append(flow_log_density(denoise, x, gaussian, levels, c, trace=trace, corruption=corruption))
     stacked = torch.stack(values)
     return stacked.mean(0), stacked.std(0) / math.sqrt(probes)
 

@@ -13,8 +13,9 @@ denoiser's level σ/α then has one value per mode too, as the Gaussian's W = λ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from sdesim.grids import Grid
 from sdesim.spectral import Kind, Transform
-from surrogates.processes import Process
+from surrogates.processes import EDM, VE, VP, Cosine, Flow, Process, SubVP
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,6 @@ def heat(grid: Grid, kinds: tuple[Kind, ...], diffusivity: float, noise: float, 
 class Coloured:
     """`base` with noise of standard deviation `amplitude` (*modes): the data's own √λ makes every mode fade alike.
 
-    >>> from surrogates.processes import EDM
     >>> Coloured(EDM(), torch.tensor([2.0, 0.5])).sigma(torch.tensor(3.0)).tolist()
     [6.0, 1.5]
     """
@@ -211,3 +211,24 @@ class Coloured:
     def time_of_level(self, level: Tensor) -> Tensor:
         """The base's: the level of a mode of unit amplitude."""
         return self.base.time_of_level(level)
+
+
+PROCESSES: Mapping[str, Process] = MappingProxyType(
+    {
+        "edm": EDM(), "vp": VP(), "sub-vp": SubVP(), "cosine": Cosine(), "flow": Flow(), "ve": VE(),
+        "chain": Chain.linear(),
+    }
+)  # fmt: skip
+FIELD_PROCESSES = ("heat", "coloured")  # those that a data set's own modes make whole (`building.lay_noise`)
+
+
+def process(name: str) -> Process:
+    """The scalar process called `name`; ValueError with the names that exist otherwise.
+
+    >>> process("edm")
+    EDM()
+    """
+    if name not in PROCESSES:
+        known = sorted((*PROCESSES, *FIELD_PROCESSES))
+        raise ValueError(f"process= wants one of {known}, got {name!r}; choose one of these names")
+    return PROCESSES[name]

@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from surrogates.building import bf16_pays, build_denoiser
+from surrogates.corruption import corruption_from_tensors, corruption_tensors
 from surrogates.covariance import Choice
-from surrogates.data import Layout, Scale
 from surrogates.files import ModelFileError, template_from_json, template_to_json
-from surrogates.fitting import Fitted, Verdict, bf16_pays, build_denoiser
+from surrogates.fitting import Fitted, Verdict
 from surrogates.gaussian import gaussian_from_tensors, gaussian_tensors
+from surrogates.journals import Journal
+from surrogates.layouts import Layout, Scale
 
 
 def pack(
@@ -28,11 +31,13 @@ def pack(
     for name, law in both.items():
         arrays, laws[name] = gaussian_tensors(law)
         tensors |= {f"{name}.{key}": value for key, value in arrays.items()}
+    arrays, corruption = corruption_tensors(fitted.corruption)
+    tensors |= {f"corruption.{key}": value for key, value in arrays.items()}
     if fitted.static is not None:
         tensors["static"] = fitted.static
     if fitted.denoiser is not None:
         tensors |= {f"network.{key}": value for key, value in fitted.denoiser.network.state_dict().items()}
-    names = ("variables", "condition", "samples", "kept", "space", "shape", "boundary")
+    names = ("variables", "condition", "samples", "kept", "space", "shape", "boundary", "maps")
     numbers = {"gain": fitted.verdict.gain, "error": fitted.verdict.error}
     finite = {name: None if math.isnan(value) else value for name, value in numbers.items()}
     config = {
@@ -40,15 +45,17 @@ def pack(
         "layout": {name: list(getattr(layout, name)) for name in names},
         "scales": [asdict(scale) for scale in layout.scales],
         "condition_scales": [asdict(scale) for scale in layout.condition_scales],
+        "map_scales": [asdict(scale) for scale in layout.map_scales],
         "template": template_to_json(layout.template),
         "laws": laws,
         "choice": asdict(fitted.choice) | {"score": repr(fitted.choice.score)},
         "noise_range": list(fitted.noise_range),
+        "corruption": corruption,
         "skip": None if fitted.denoiser is None else fitted.denoiser.skip,
         "network": fitted.network,
         "verdict": {"served": fitted.verdict.served, **finite},
     }
-    return config, tensors, fitted.history
+    return config, tensors, fitted.journal.rows
 
 
 def unpack(
@@ -62,9 +69,12 @@ def unpack(
     try:
         scales = tuple(Scale(**scale) for scale in config["scales"])
         condition_scales = tuple(Scale(**scale) for scale in config["condition_scales"])
+        map_scales = tuple(Scale(**scale) for scale in config.get("map_scales", ()))
         names = {name: tuple(value) for name, value in config["layout"].items()}
         template = template_from_json(config["template"])
-        layout = Layout(**names, scales=scales, condition_scales=condition_scales, template=template)
+        layout = Layout(
+            **names, scales=scales, condition_scales=condition_scales, template=template, map_scales=map_scales
+        )
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
@@ -72,13 +82,16 @@ def unpack(
         gaussian = gaussian_from_tensors(part("gaussian."), config["laws"]["gaussian"])
         plain = config["laws"].get("baseline")
         baseline = gaussian if plain is None else gaussian_from_tensors(part("baseline."), plain)
+        noise = config.get("corruption", {"kind": "white"})
+        corruption = corruption_from_tensors(part("corruption."), noise, gaussian.modes)
         kept = config["verdict"]
         gain, error = (math.nan if kept[k] is None else float(kept[k]) for k in ("gain", "error"))
         low, high = (float(level) for level in config["noise_range"])
         choice = Choice(**(config["choice"] | {"score": float(config["choice"]["score"])}))
         fitted = Fitted(
-            layout, gaussian, baseline, choice, (low, high), tensors.get("static"), tensors["conditions"].numpy(),
-            None, config["network"], Verdict(str(kept["served"]), gain, error), log,
+            layout, gaussian, baseline, choice, (low, high), corruption, tensors.get("static"),
+            tensors["conditions"].numpy(), None, config["network"], Verdict(str(kept["served"]), gain, error),
+            Journal(rows=log),
         )  # fmt: skip
         if config["skip"] is not None:
             if config["network"] is None and network is None:

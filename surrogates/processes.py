@@ -9,16 +9,14 @@ s = σ/α, and the denoiser D(y; s) = E[x₀ | y] belongs to the data, not to th
 once, on s, and a process decides only the path that a sampler walks.
 
 To add a process: a frozen dataclass with `alpha`, `sigma`, `drift`, `squared_diffusion`, `time_of_level`, and
-one row in PROCESSES. All five take and give tensors and may return one value per mode (a field's own heat
+one row in noising.PROCESSES. All five take and give tensors and may return one value per mode (a field's own heat
 equation as the noising SDE).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -226,22 +224,6 @@ class VE:
     def time_of_level(self, level: Tensor) -> Tensor:
         """ln(level/σ₀)/ln(σ₁/σ₀); outside [0, 1] beyond [σ₀, σ₁], and α, σ stay exact there."""
         return torch.log(level / self.lowest) / math.log(self.highest / self.lowest)
-
-
-PROCESSES: Mapping[str, Process] = MappingProxyType(
-    {"edm": EDM(), "vp": VP(), "sub-vp": SubVP(), "cosine": Cosine(), "flow": Flow(), "ve": VE()}
-)
-
-
-def process(name: str) -> Process:
-    """The process called `name`; ValueError with the names that exist otherwise.
-
-    >>> process("edm")
-    EDM()
-    """
-    if name not in PROCESSES:
-        raise ValueError(f"process= wants one of {sorted(PROCESSES)}, got {name!r}; choose one of these names")
-    return PROCESSES[name]
 
 
 def noise_levels(

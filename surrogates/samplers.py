@@ -59,7 +59,8 @@ def exponential(
 ) -> Tensor:
     """From x at levels[0] through `levels` and on to σ = 0; exact in any number of steps for the Gaussian itself.
 
-    x (n, channels, *space); levels (steps + 1,), decreasing and positive; c the conditions of the Gaussian.
+    x (n, channels, *space); levels (steps + 1,), decreasing and positive; c the conditions of the Gaussian. Levels
+    (steps + 1, 1, channels or 1, *space) hold one value per mode (noise with a spectrum): all is mode by mode.
     Network calls: order·steps + 1.
 
     >>> from surrogates.modes import SpectralModes
@@ -78,19 +79,19 @@ def exponential(
         return (estimate - variance / square * z) * square.sqrt() / (sigma * root)
 
     z = modes.analyse(x - mean)
-    ends = torch.cat([levels[1:], levels.new_zeros(1)])
+    ends = torch.cat([levels[1:], torch.zeros_like(levels[:1])])
     for sigma, after in zip(levels, ends, strict=True):
         start, stop = (variance + sigma**2).sqrt(), (variance + after**2).sqrt()
         angle = torch.atan(root * (sigma - after) / (variance + sigma * after))  # θ − θ' without cancellation
         g = excess(z, sigma)
         moved = stop / start * z + stop * angle * g
-        if order == 2 and float(after) > 0.0:
+        if order == 2 and bool((after > 0.0).all()):
             g = 0.5 * (g + excess(moved, after))
             moved = stop / start * z + stop * angle * g
         z = moved
     return mean + modes.synthesise(z)
 
 
-def start(gaussian: Gaussian, noise: Tensor, level: float, c: Tensor | None = None) -> Tensor:
+def start(gaussian: Gaussian, noise: Tensor, level: Tensor | float, c: Tensor | None = None) -> Tensor:
     """The noised data's own law as far as it is Gaussian, N(μ, U(Λ + σ²)Uᵀ), from standard normals `noise`."""
     return gaussian.mean(c) + gaussian.modes.synthesise((gaussian.variance(c) + level**2).sqrt() * noise)

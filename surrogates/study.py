@@ -17,7 +17,7 @@ import xarray as xr
 
 from sdesim import storage
 from surrogates.alignment import samples
-from surrogates.data import split_blocks
+from surrogates.layouts import split_blocks
 from surrogates.report import report
 from surrogates.scores import compare
 from surrogates.surrogate import Surrogate

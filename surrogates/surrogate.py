@@ -19,13 +19,16 @@ import torch
 import xarray as xr
 from torch import nn
 
-from surrogates import data, files, fitting, packing
+from surrogates import data, files, fitting, layouts, packing
+from surrogates.building import NetworkOption, is_ours, network_config
+from surrogates.corruption import corruption_tensors
 from surrogates.denoisers import NOISES, SKIPS
-from surrogates.drawing import LAWS, SAMPLERS, Draw, condition_columns, draw, log_density
-from surrogates.fitting import Fitted, NetworkOption, Plan, Verdict
+from surrogates.drawing import LAWS, OFF_THE_PATH, SAMPLERS, Draw, condition_columns, draw, log_density
+from surrogates.fitting import Fitted, Plan, Verdict
 from surrogates.gaussian import Gaussian
 from surrogates.guidance import Observation, observe
-from surrogates.processes import process
+from surrogates.noising import FIELD_PROCESSES, process
+from surrogates.parallel import local_device
 from surrogates.training import Budget, Settings
 
 
@@ -47,13 +50,15 @@ class Surrogate:
     variables
         names of the variables to learn together; they share their dimensions.
     condition
-        names of scalar conditions, one number per sample.
+        names of conditions: one number per sample, or a field (it has the space dimensions).
     process
-        the noising process whose path the samplers walk: "edm", "vp", "sub-vp", "cosine", "flow" or "ve".
+        the noising process whose path the samplers walk: "edm", "vp", "sub-vp", "cosine", "flow", "ve", "chain"
+        (DDPM's), all of which share one network; or a process of fields, for which the network is trained: "heat" (the
+        heat equation) or "coloured" (noise with the data's spectrum).
     network
-        None for the default U-Net, a mapping of its options, a factory called as
-        factory(inputs, outputs, features=, boundary=), an nn.Module called as network(inputs, features) (then choose
-        `skip`), or False for the Gaussian alone.
+        None or "unet", "dit" (transformer on patches), "fno" (spectral), a mapping of options with its "kind", a
+        factory called as factory(inputs, outputs, features=, boundary=), an nn.Module called as
+        network(inputs, features) (then choose `skip`), or False for the Gaussian alone.
     skip
         "wiener", "plain", or "auto" to choose by held-out denoising after a short pilot.
     noise
@@ -109,22 +114,44 @@ class Surrogate:
         validation: float = 0.15,
         log: str | os.PathLike[str] | None = None,
         progress: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        patience: int | None = None,
+        piece: int | None = None,
+        memory: float = 4e9,
+        workers: int = 0,
     ) -> Surrogate:
-        """Learn from a Dataset; returns self.
+        """Learn from a Dataset; returns self. Under `torchrun` all processes share each batch (`parallel.py`).
 
-        The budget of the network is `steps` (repeatable) or `seconds` of wall time; 2,000 steps if neither is given.
-        `validation` is the fraction of samples held out in whole blocks. `log` is a CSV file that grows during
-        training. Raises KeyError, TypeError or ValueError for a Dataset that cannot be learned, before any work.
+        steps, seconds
+            the budget of the network: steps (repeatable) or wall time; 2,000 steps if neither is given.
+        validation
+            the fraction of samples held out in whole blocks.
+        log
+            a CSV file that grows during training; TensorBoard's events stand beside it where that is installed.
+        checkpoint
+            a file to go on from after a kill, bit for bit (with `steps`); written once a minute and at every check.
+        patience
+            stop after so many of the eight checks without a gain on held-out samples.
+        piece
+            samples of a batch that are computed at once; None for all. The result is the same, to round-off.
+        memory, workers
+            fields of more bytes than this are not held but streamed, and the Gaussian is fitted to as many samples as
+            fit; `ds` must then be open lazily (`sdesim.open`). Read by a thread, or by so many processes.
+
+        Raises KeyError, TypeError or ValueError for a Dataset that cannot be learned, before any work, and
+        checkpoints.CheckpointError for a checkpoint of another run.
         """
-        process(self.process)
         self._check_options()
-        layout = data.make_layout(ds, self.variables, self.condition, self.boundary)
-        budget = Budget(2000 if steps is None and seconds is None else steps, seconds)
-        path = None if log is None else Path(log)
-        settings = Settings(batch, learning_rate, weight=weight, noise=self.noise, log=path, progress=progress)
+        layout = layouts.make_layout(ds, self.variables, self.condition, self.boundary)
+        settings = Settings(
+            batch, learning_rate, weight=weight, noise=self.noise, piece=piece, patience=patience,
+            log=None if log is None else Path(log), progress=progress,
+        )  # fmt: skip
         plan = Plan(
-            self.network, self.skip, self.static, self.coordinates, budget, settings, validation, seed, self._device()
-        )
+            self.network, self.process, self.skip, self.static, self.coordinates,
+            Budget(2000 if steps is None and seconds is None else steps, seconds), settings, validation, seed,
+            self._device(), None if checkpoint is None else Path(checkpoint), memory, workers,
+        )  # fmt: skip
         self.fitted_ = fitting.fit(ds, layout, plan)
         return self
 
@@ -145,6 +172,7 @@ class Surrogate:
             how many, or which member numbers: member i is the same field (to round-off) in any selection and batch.
         condition
             a number, or one value per member, for each condition; those left out are drawn from the training values.
+            A field (*space), or one per member, for each condition that is a field: these must be given.
         law
             "network", "gaussian" (with conditions), "baseline" (the plain Gaussian field); None: what the verdict says.
         sampler, steps
@@ -158,11 +186,13 @@ class Surrogate:
         law = self._law(law)
         if sampler not in SAMPLERS:
             raise ValueError(f"sampler= wants one of {list(SAMPLERS)}, got {sampler!r}; choose one of these")
+        self._check_path(law, sampler)
         numbers = np.arange(members) if isinstance(members, int | np.integer) else np.asarray(list(members))
         if len(numbers) == 0 or numbers.min() < 0:
             raise ValueError(f"members= wants a count ≥ 1 or member numbers ≥ 0, got {members!r}; ask for at least one")
         columns = condition_columns(fitted, numbers, condition, seed)
-        c = data.conditions_to_tensor([columns[name] for name in self.condition], fitted.layout)
+        c = data.conditions_to_tensor([columns[name] for name in fitted.layout.condition], fitted.layout)
+        c = data.with_maps(c, columns, fitted.layout)
         seen = None if self.observation_ is None else observe(self.observation_, fitted.layout)
         how = Draw(law, sampler, steps, self.process, seed, seen)
         parts, calls = [], 0
@@ -197,11 +227,10 @@ class Surrogate:
         """
         fitted = self._learned()
         law, layout = self._law(law), fitted.layout
-        data.check_dataset(ds, self.variables, self.condition)
+        layouts.check_dataset(ds, self.variables, self.condition)
         sizes = {d: ds.sizes[d] for d in layout.samples}
         x = data.fields_to_tensor(ds, layout)
-        columns = [data.condition_values(ds, name, layout.samples) for name in layout.condition]
-        c = data.conditions_to_tensor(columns, layout)
+        c = data.dataset_conditions(ds, layout)
         value = log_density(fitted, x, c, law, steps=steps, probes=probes, seed=seed)
         numbers = value.cpu().numpy().reshape(tuple(sizes.values()))
         coords = {d: ds.coords[d] for d in sizes if d in ds.coords}
@@ -230,7 +259,7 @@ class Surrogate:
     @property
     def history_(self) -> list[dict[str, float]]:
         """The training log; run 0 and 1 are the pilots (wiener, plain), 2 the long run."""
-        return self._learned().history
+        return self._learned().journal.rows
 
     @property
     def noise_range_(self) -> tuple[float, float]:
@@ -251,8 +280,20 @@ class Surrogate:
             raise ValueError(f"law= wants one of {list(allowed)} for this model, got {law!r}; choose one of these")
         return law
 
+    def _check_path(self, law: str, sampler: str) -> None:
+        """ValueError where the network is not for the noise of the process, or the sampler leaves its path."""
+        corruption = self._learned().corruption
+        kind = corruption_tensors(corruption)[1]["kind"]
+        if law == "network" and kind != (self.process if self.process in FIELD_PROCESSES else "white"):
+            raise ValueError(
+                f"process={self.process!r} wants a network trained for it, got one for {kind} noise; fit again"
+            )
+        if law == "network" and kind != "white" and sampler in OFF_THE_PATH:
+            allowed = [name for name in SAMPLERS if name not in OFF_THE_PATH]
+            raise ValueError(f"process={self.process!r} wants a sampler among {allowed}, got {sampler!r}; choose one")
+
     def _device(self) -> torch.device:
-        return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return torch.device(self.device or local_device())
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -264,11 +305,17 @@ class Surrogate:
         }
 
     def _check_options(self) -> None:
+        if self.process not in FIELD_PROCESSES:
+            process(self.process)
+        if is_ours(self.network):
+            network_config(self.network, (1,))
+        if self.process in FIELD_PROCESSES and self.skip == "plain":
+            raise ValueError(f"process={self.process!r} wants skip='wiener', got 'plain'; leave skip= out")
         if self.skip not in (*SKIPS, "auto"):
             raise ValueError(f"skip= wants one of {[*SKIPS, 'auto']}, got {self.skip!r}; choose one of these")
         if self.noise not in NOISES:
             raise ValueError(f"noise= wants one of {list(NOISES)}, got {self.noise!r}; choose one of these")
-        if isinstance(self.network, nn.Module) and self.skip == "auto":
+        if isinstance(self.network, nn.Module) and self.skip == "auto" and self.process not in FIELD_PROCESSES:
             raise ValueError("a ready-made network= wants a fixed skip=, got 'auto'; choose 'wiener' or 'plain'")
 
 
@@ -289,7 +336,7 @@ def load(path: str | os.PathLike[str], *, network: nn.Module | None = None, devi
     config, tensors, log = files.read_model(path)
     fitted, options = packing.unpack(config, tensors, log, str(path), network)
     layout = fitted.layout
-    model = Surrogate(layout.variables, layout.condition, options["process"], network, device=device)
+    model = Surrogate(layout.variables, (*layout.condition, *layout.maps), options["process"], network, device=device)
     model.skip, model.noise = options["skip"], options["noise"]
     model.coordinates, model.static = options["coordinates"], tuple(options["static"])
     if fitted.denoiser is not None:

@@ -11,8 +11,10 @@ pads by the boundary of the domain.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,6 +103,12 @@ class UNet(nn.Module):
         self.grow = nn.ModuleList(convolution(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(ResidualBlock(2 * w, w, embedding, boundary) for w in widths[:-1])
         self.head = BoundaryConv(widths[0], outputs, boundary, gain=0.0)
+
+    @staticmethod
+    def options(shape: tuple[int, ...]) -> dict[str, Any]:
+        """As many resolutions as leave about eight cells on the shortest axis."""
+        levels = max(1, min(4, int(math.log2(max(min(shape), 1))) - 2))
+        return {"widths": [32, 64, 96, 128][:levels], "depth": 2, "embedding": 128}
 
     def forward(self, inputs: Tensor, features: Tensor) -> Tensor:
         """F(inputs; features): (n, outputs, *space)."""

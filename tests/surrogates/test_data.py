@@ -7,15 +7,8 @@ import pytest
 import xarray as xr
 
 from surrogates import Surrogate
-from surrogates.data import (
-    condition_values,
-    conditions_to_tensor,
-    fields_to_tensor,
-    find_boundary,
-    make_layout,
-    split_blocks,
-    tensor_to_dataset,
-)
+from surrogates.data import conditions_to_tensor, fields_to_tensor, tensor_to_dataset
+from surrogates.layouts import condition_values, find_boundary, make_layout, split_blocks
 
 
 def fields(n: int = 40) -> xr.Dataset:
@@ -62,7 +55,9 @@ BAD = {
     "other dimensions": (
         lambda ds: ds.assign(v=ds.v.mean("lat")), ["u", "v"], [], ValueError, r"must share their dimensions.*broadcast",
     ),
-    "field as condition": (lambda ds: ds, ["u"], ["v"], ValueError, r"one number per sample.*static="),
+    "part of a field as condition": (
+        lambda ds: ds.assign(w=ds.v.mean("lat")), ["u"], ["w"], ValueError, r"one number per sample or a whole field"
+    ),
 }  # fmt: skip
 
 

@@ -10,7 +10,8 @@ import torch
 from surrogates.gaussian import Gaussian
 from surrogates.likelihood import exact_trace, hutchinson, log_likelihood, path_log_density
 from surrogates.modes import SpectralModes
-from surrogates.processes import PROCESSES, noise_levels
+from surrogates.noising import PROCESSES
+from surrogates.processes import noise_levels
 
 torch.set_num_threads(1)
 F64 = torch.float64

@@ -11,9 +11,9 @@ import torch
 import sdesim as sim
 from surrogates import diffusions, flows
 from surrogates.modes import SpectralModes
-from surrogates.noising import Chain, Coloured, General, Heat, heat
+from surrogates.noising import PROCESSES, Chain, Coloured, General, Heat, heat
 from surrogates.parametrisations import KINDS, denoiser_of, from_data, to_data
-from surrogates.processes import EDM, PROCESSES, VP, noise_levels
+from surrogates.processes import EDM, VP, noise_levels
 
 torch.set_num_threads(1)
 F64 = torch.float64

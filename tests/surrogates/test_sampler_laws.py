@@ -17,7 +17,8 @@ import torch
 from surrogates import diffusions, flows
 from surrogates.gaussian import Gaussian
 from surrogates.modes import SpectralModes
-from surrogates.processes import PROCESSES, noise_levels, process
+from surrogates.noising import PROCESSES, process
+from surrogates.processes import noise_levels
 
 torch.set_num_threads(1)
 F64 = torch.float64

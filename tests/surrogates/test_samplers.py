@@ -13,7 +13,8 @@ import torch
 
 from surrogates.gaussian import Gaussian
 from surrogates.modes import SpectralModes
-from surrogates.processes import PROCESSES, noise_levels, process
+from surrogates.noising import PROCESSES, process
+from surrogates.processes import noise_levels
 from surrogates.samplers import exponential, heun, start
 
 torch.set_num_threads(1)

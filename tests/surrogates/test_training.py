@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from surrogates.averages import Averages, applied, exponent
 from surrogates.denoisers import (
     Denoiser,
     denoising_errors,
@@ -14,12 +15,14 @@ from surrogates.denoisers import (
     input_channels,
     loss_weight,
     nats,
-    noise_like,
+    noise_levels_at,
 )
 from surrogates.gaussian import Gaussian
 from surrogates.modes import SpectralModes
 from surrogates.networks import UNet
-from surrogates.training import Average, Budget, Settings, held_out, rate, train
+from surrogates.sources import InMemory
+from surrogates.tensor_streams import Use, uniforms
+from surrogates.training import Budget, Settings, held_out, rate, train
 
 torch.set_num_threads(1)
 BOUNDARY = ("periodic",)
@@ -45,7 +48,7 @@ def test_the_bayes_floor_is_approached_and_never_passed():
     """Plain skip, so that the network itself has to find Wiener's filter; held-out error against Σ λσ²/(λ+σ²)/d."""
     law = red()
     model = denoiser(law, "plain")
-    train(model, draws(law, 4000, 1), None, Budget(steps=500), settings=Settings(batch=64))
+    train(model, InMemory(draws(law, 4000, 1), None, 0), Budget(steps=500), settings=Settings(batch=64))
     fresh = draws(law, 1500, 2)
     levels = torch.tensor([0.1, 0.5, 2.0, 8.0])
     noise = torch.randn(4, *fresh.shape, generator=torch.Generator().manual_seed(3))
@@ -76,25 +79,56 @@ def test_the_network_beats_the_gaussian_where_the_data_are_not_gaussian():
     model = denoiser(law, "wiener")
     held = held_out(model, x[800:], None, seed=5)
     assert abs(float(held.gain(model).mean())) < 1e-5  # F = 0 is the Gaussian
-    history = train(model, x[:800], None, Budget(steps=300), held=held)
+    history = train(model, InMemory(x[:800], None, 0), Budget(steps=300), held=held)
     gain = held.gain(model)
     assert float(gain.mean()) > 10 * float(gain.std()) / math.sqrt(400)
     assert history.rows[-1]["step"] == 300
 
 
-def test_average_is_the_stated_recursion():
-    layer = torch.nn.Linear(3, 2)
-    average, by_hand = Average(layer), layer.weight.detach().clone()
-    for step in range(25):
+def walk(layer: torch.nn.Module, steps: int):
+    """Weights that drift and shake, as a training's do."""
+    generator = torch.Generator().manual_seed(0)
+    for step in range(steps):
         with torch.no_grad():
-            layer.weight += torch.randn(2, 3, generator=torch.Generator().manual_seed(step))
-        average.update(layer, step)
-        by_hand += (layer.weight.detach() - by_hand) / (1 + step / 10)
-    assert torch.allclose(average.weights[0], by_hand, atol=1e-6)
+            for p in layer.parameters():
+                p += 0.1 * torch.randn(p.shape, generator=generator) + 1.0 / (1.0 + step)
+        yield step
+
+
+def test_averages_are_the_power_functions_integral():
+    """Weights constant between steps: ∫ p(τ) θ(τ) dτ = Σ θ_i (iᵞ⁺¹ − (i − 1)ᵞ⁺¹)/tᵞ⁺¹ (Karras et al. 2024, eq. 118)."""
+    layer = torch.nn.Linear(3, 2)
+    averages, path = Averages(layer), []
+    for step in walk(layer, 40):
+        averages.update(layer, step)
+        path.append(layer.weight.detach().double().clone())
+    for width, weights in zip((0.05, 0.10), averages.weights, strict=True):
+        ends = (torch.arange(41, dtype=torch.float64) / 40) ** (exponent(width) + 1)
+        exact = sum(w * theta for w, theta in zip(ends.diff(), path, strict=True))
+        assert torch.allclose(weights[0].double(), exact, atol=1e-6)
     now = layer.weight.detach().clone()
-    with average.applied(layer):
-        assert torch.equal(layer.weight, average.weights[0])
+    with applied(layer, averages.weights[0]):
+        assert torch.equal(layer.weight, averages.weights[0][0])
     assert torch.equal(layer.weight, now)
+
+
+def test_an_average_of_any_width_is_found_afterwards():
+    """Sixteen snapshots of two widths against averages followed directly, in units of the distance to the nearest."""
+    layer = torch.nn.Linear(8, 8)
+    bound = {0.035: 0.06, 0.07: 0.02, 0.085: 0.02, 0.15: 0.03}
+    averages, direct = Averages(layer), Averages(layer, widths=tuple(bound))
+    for step in walk(layer, 400):
+        averages.update(layer, step)
+        direct.update(layer, step)
+        if (step + 1) % 25 == 0:
+            averages.keep(step + 1)
+    for width, weights in zip(bound, direct.weights, strict=True):
+        apart = min(float((weights[0] - w[0]).norm()) for w in averages.weights)
+        error = float((averages.reconstruct(width)[0] - weights[0]).norm())
+        assert error < bound[width] * apart, (width, error, apart)
+    assert torch.allclose(averages.reconstruct(0.05)[0], averages.weights[0][0], atol=1e-4)
+    with pytest.raises(ValueError, match=r"between 0 and 0\.2887, got 0\.3"):
+        exponent(0.3)
 
 
 def test_a_seed_repeats_the_run_and_another_does_not():
@@ -103,7 +137,7 @@ def test_a_seed_repeats_the_run_and_another_does_not():
     ends = []
     for seed in (1, 1, 2):
         model = denoiser(law, "wiener")
-        train(model, x, None, Budget(steps=5), seed=seed, settings=Settings(batch=16))
+        train(model, InMemory(x, None, seed), Budget(steps=5), seed=seed, settings=Settings(batch=16))
         ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[0], ends[2])
@@ -114,9 +148,9 @@ def test_the_log_is_a_growing_csv_file(tmp_path):
     model = denoiser(law, "wiener")
     x = draws(law, 64, 0)
     settings = Settings(batch=16, log=tmp_path / "log.csv", checks=2)
-    history = train(model, x, None, Budget(steps=6), held=held_out(model, x, None, 0, levels=2), settings=settings)
+    history = train(model, InMemory(x, None, 0), Budget(steps=6), held=held_out(model, x, None, 0, levels=2), settings=settings)
     lines = (tmp_path / "log.csv").read_text().splitlines()
-    assert lines[0] == "step,seconds,loss,gain"
+    assert lines[0] == "run,step,seconds,loss,floor,gain,width"
     assert len(lines) == 1 + len(history.rows) >= 3
 
 
@@ -131,26 +165,32 @@ def test_schedule_and_budget():
         Budget()
 
 
+def levels(n: int, law: str, noise_range: tuple[float, float]) -> torch.Tensor:
+    at = torch.arange(n)
+    return torch.log(noise_levels_at((at + uniforms(0, at, 3, Use.LEVEL)) / n, noise_range, law=law))
+
+
 def test_noise_levels_are_log_uniform_and_stratified():
-    sigma = noise_like(1000, (0.01, 100.0), torch.Generator().manual_seed(0))
-    u = torch.sort((torch.log(sigma) - math.log(0.01)) / math.log(1e4)).values * 1000
+    u = (levels(1000, "spectrum", (0.01, 100.0)) - math.log(0.01)) / math.log(1e4) * 1000
     assert bool((u.floor() == torch.arange(1000)).all())
+    assert float((u - u.floor()).std()) == pytest.approx(12**-0.5, abs=0.02)
 
 
 def test_karras_noise_levels_have_their_moments():
     """ln σ ~ N(−1.2 + ln 2, 1.2²): stratified, so the moments are far closer than Monte Carlo's 1.2/√n."""
-    log_sigma = torch.log(noise_like(4000, (0.004, 160.0), torch.Generator().manual_seed(0), law="edm"))
+    log_sigma = levels(4000, "edm", (0.004, 160.0))
     assert float(log_sigma.mean()) == pytest.approx(math.log(2) - 1.2, abs=2e-3)
     assert float(log_sigma.std()) == pytest.approx(1.2, abs=5e-3)
 
 
 def test_loss_weights():
     law = red()
+    model = denoiser(law, "wiener")
     sigma = torch.tensor([0.1, 3.0])
-    assert torch.allclose(loss_weight("posterior", law, sigma, None) * law.floor(sigma), torch.ones(2))
-    assert torch.allclose(loss_weight("karras", law, sigma, None), (sigma**2 + 1) / sigma**2)
+    assert torch.allclose(loss_weight("posterior", model, sigma, None) * law.floor(sigma), torch.ones(2))
+    assert torch.allclose(loss_weight("karras", model, sigma, None), (sigma**2 + 1) / sigma**2)
     with pytest.raises(ValueError, match=r"posterior.*karras.*got 'snr'"):
-        loss_weight("snr", law, sigma, None)
+        loss_weight("snr", model, sigma, None)
 
 
 def test_nats_are_the_likelihood_gain_of_the_better_gaussian():
@@ -172,4 +212,4 @@ def test_a_diverging_loss_is_an_error_not_a_model():
     law = red()
     model = denoiser(law, "wiener")
     with pytest.raises(FloatingPointError, match=r"must stay finite.*lower the learning rate"):
-        train(model, draws(law, 32, 0) * math.inf, None, Budget(steps=3), settings=Settings(batch=8))
+        train(model, InMemory(draws(law, 32, 0) * math.inf, None, 0), Budget(steps=3), settings=Settings(batch=8))
