@@ -23,6 +23,7 @@ from sdesim import arithmetic
 from sdesim.calculus import evaluate
 from sdesim.expressions import Expr
 from sdesim.grids import Grid
+from sdesim.orthogonal import Orthogonal
 from sdesim.parsing import as_expr
 from sdesim.printing import to_text
 from sdesim.spectral import Kind, Transform, inverse, no_flux
@@ -89,8 +90,8 @@ class GaussianField:
     def __post_init__(self) -> None:
         _check_covariance(self.length, self.smoothness)
 
-    def sample(self, grid: Grid, *, seed: int, members: ArrayLike, kinds: Sequence[Kind] | None = None, state: int = 0,
-               parameters: Mapping[str, Any] | None = None, purpose: Purpose = Purpose.INITIAL
+    def sample(self, grid: Orthogonal, *, seed: int, members: ArrayLike, kinds: Sequence[Kind] | None = None,
+               state: int = 0, parameters: Mapping[str, Any] | None = None, purpose: Purpose = Purpose.INITIAL
                ) -> NDArray[np.float64]:
         """Fields (members, *grid.shape); member i depends on (seed, i) alone.
 
@@ -229,12 +230,12 @@ def _check_covariance(length: Length, smoothness: float | None) -> None:
         raise ValueError(f"smoothness is None (Gaussian covariance) or ν > 0 (Matérn); got {smoothness!r}")
 
 
-def _over_members(value: Any, members: int, grid: Grid) -> Any:
+def _over_members(value: Any, members: int, grid: Orthogonal) -> Any:
     array = np.asarray(value, dtype=float)
     return array.reshape(members, *(1,) * grid.dimension) if array.ndim else float(array)
 
 
-def _value(given: Any, known: Mapping[Any, Any], grid: Grid, what: str) -> Any:
+def _value(given: Any, known: Mapping[Any, Any], grid: Orthogonal, what: str) -> Any:
     """A number, an array over the grid, or an expression evaluated on it."""
     if isinstance(given, np.ndarray) and given.ndim:
         if given.shape != grid.shape:

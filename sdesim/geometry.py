@@ -40,6 +40,8 @@ class Metric:
         share: s of the cells.
         blend: weight of the high cell in a face's value, by linear interpolation.
         slope_low, slope_high: weights of u_c − u_left and u_right − u_c in ∂u at a cell, exact for parabolas.
+        distance: d of the faces.
+        reach_low, reach_high: distances from a cell's centre to its low and high face.
     """
 
     conductance: Array
@@ -48,6 +50,9 @@ class Metric:
     blend: Array
     slope_low: Array
     slope_high: Array
+    distance: Array
+    reach_low: Array
+    reach_high: Array
 
 
 @lru_cache(maxsize=64)
@@ -75,8 +80,9 @@ def metric(grid: Orthogonal, name: str, periodic: bool) -> Metric | None:
         slope_low[first], slope_high[first] = 0.0, 1.0 / after[first]
     if shut_high:
         slope_low[last], slope_high[last] = 1.0 / before[last], 0.0
+    reaches = (grid.along(name, half) * scale for half in (high[:-1], low[1:]))
     return Metric(passage / distance, passage, grid.share(name), grid.along(name, low / (low + high)), slope_low,
-                  slope_high)
+                  slope_high, distance, *reaches)
 
 
 def _halves(grid: Orthogonal, name: str, periodic: bool) -> tuple[Array, Array]:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.boundaries import Condition, Dirichlet, Neumann, Periodic, Robin, describe
-from sdesim.grids import Grid
+from sdesim.orthogonal import Orthogonal
 
 if TYPE_CHECKING:
     from sdesim.models.pde import PDE
@@ -79,16 +79,20 @@ def inverse(modes: NDArray[Any], kinds: tuple[Kind, ...], shape: tuple[int, ...]
 class Transform:
     """The orthonormal transform of fields on a grid, one kind for each axis in array order.
 
+    >>> from sdesim.grids import Grid
     >>> transform = Transform(Grid(x=(0.0, 1.0, 8)), ("neumann",))
     >>> modes = transform.forward(np.ones((3, 8)))
     >>> bool(np.allclose(modes[0], [8**0.5, 0, 0, 0, 0, 0, 0, 0]))
     True
     """
 
-    grid: Grid
+    grid: Orthogonal
     kinds: tuple[Kind, ...]
 
     def __post_init__(self) -> None:
+        if not self.grid.is_box:
+            raise ValueError(f"waves are for grids of equal cells; this one is {self.grid!r}: choose a finite-volume "
+                             "method (tr_bdf2, rkl2, …), or give an array in place of a GaussianField")
         if len(self.kinds) != self.grid.dimension or not set(self.kinds) <= set(KINDS):
             raise ValueError(f"a transform has one kind for each of the axes {self.grid.axes}, out of "
                              f"{', '.join(KINDS)}; got {self.kinds}")
@@ -146,6 +150,7 @@ class Transform:
         Args:
             scheme: "continuous" for k², "finite-volume" for (4/Δ²) sin²(kΔ/2).
 
+        >>> from sdesim.grids import Grid
         >>> transform = Transform(Grid(x=(0.0, 1.0, 4)), ("dirichlet",))
         >>> transform.laplacian()["x"] / np.pi**2
         array([ 1.,  4.,  9., 16.])
@@ -173,7 +178,7 @@ class Transform:
         return np.repeat(full, 2, axis=-1) if self.is_complex else np.array(full)
 
 
-def no_flux(grid: Grid) -> tuple[Kind, ...]:
+def no_flux(grid: Orthogonal) -> tuple[Kind, ...]:
     """The kinds of a box with no flux through any edge."""
     return tuple("neumann" for _ in grid.axes)
 
@@ -202,6 +207,7 @@ def kinds_of(model: PDE, state: str) -> tuple[Kind, ...]:
     """The kinds of one state of a PDE, in array order; a Robin edge counts as one without flux.
 
     >>> from sdesim.models.pde import PDE
+    >>> from sdesim.grids import Grid
     >>> kinds_of(PDE(Grid(x=(0, 1, 4), y=(0, 1, 4)), diffusivity=1.0, boundary={"x": Periodic()}), "u")
     ('neumann', 'periodic')
     """
@@ -210,12 +216,14 @@ def kinds_of(model: PDE, state: str) -> tuple[Kind, ...]:
     return tuple(kind_of(*nearest[axis]) or "neumann" for axis in model.grid.axes)
 
 
-def transform_for(grid: Grid, sides: Mapping[str, tuple[Condition, Condition]]) -> Transform:
+def transform_for(grid: Orthogonal, sides: Mapping[str, tuple[Condition, Condition]]) -> Transform:
     """The transform whose eigenfunctions meet the conditions on both sides of every axis, with zero for their values.
 
     Raises:
-        ValueError: a Robin condition.
+        ValueError: a Robin condition, cells that differ or are left out.
     """
+    if grid.mask is not None:
+        raise ValueError("a spectral method knows no mask: choose a finite-volume method (tr_bdf2, rkl2, …)")
     kinds: list[Kind] = []
     for axis in grid.axes:
         kind = kind_of(*sides[axis])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sdesim import boundaries
-from sdesim.calculus import rebuild, substitute, walk
+from sdesim.calculus import free_symbols, rebuild, substitute, walk
 from sdesim.expressions import COMPARISONS, LOGICAL, Expr, const, is_zero, load, maximum, minimum, symbol
 from sdesim.models.pde import PDE
 
@@ -23,8 +23,9 @@ class Static:
 
     `mean` says where its values stand: "cell" at cell centres (ghost cells included); "harmonic" on the low face of
     each cell along `axis` (an index in array order) as the mean of two cells; "point" there as the expression's own
-    value. `scale` multiplies them, and so does a factor of the axis' `metric` (`sdesim.geometry`) if one is named.
-    `periodic` tells for each axis whether the values continue at the far side.
+    value; "metric" as its factor alone; "wet" 1 in the cells of the field, "open" on the faces between them, else 0.
+    `scale` multiplies them, and so does a factor of the axis' `metric` (`sdesim.geometry`) if one is named. `periodic`
+    tells for each axis whether the values continue at the far side.
     """
 
     expression: Expr
@@ -77,6 +78,22 @@ class Terms:
         reaction = self.model.reaction.get(state)
         return const(0.0) if reaction is None else self.at(state, reaction, self.here)
 
+    def value(self, state: str, offset: Offset) -> Expr:
+        """A state, `offset` cells away."""
+        return load(state, offset)
+
+    def known(self, name: str, offset: Offset) -> Expr:
+        """A static array of cells, `offset` cells away."""
+        return load(name, offset)
+
+    def carried(self, state: str, axis: int, face: Offset, flux: Expr) -> Expr:
+        """A flux of transport through the low face of the cell at `face`."""
+        return flux
+
+    def inside(self, state: str, term: Expr) -> Expr:
+        """A term in the cells where the field lives."""
+        return term
+
     def noise(self, state: str, amplitude: Expr) -> Expr:
         """The noise amplitude at a cell, over √V where cells differ."""
         here = self.at(state, amplitude, self.here)
@@ -124,13 +141,13 @@ class Terms:
         """Differences u_c − u_low and u_high − u_c."""
         high = self.unit[axis]
         u = load(state, self.here)
-        return u - load(state, _minus(high)), load(state, high) - u
+        return u - self.value(state, _minus(high)), self.value(state, high) - u
 
     def _transport(self, state: str, v: Expr, axis: int) -> Expr:
         """∂(v u) along one axis."""
         high = self.unit[axis]
         low, scale = _minus(high), 1.0 / self.spacing[axis]
-        cells = [load(state, offset) for offset in (low, self.here, high)]
+        cells = [self.value(state, offset) for offset in (low, self.here, high)]
         faces = self.here, high
         if not self._depends(v, self.spatial | self.model.variable_names):
             speeds = [v * scale if self.even[axis] else v * self._factor(state, "passage", axis, face)
@@ -138,12 +155,13 @@ class Terms:
         elif not self._depends(v, self.moving):
             name = self._static(state, v, "point", axis, scale, "" if self.even[axis] else "passage")
             speeds = [load(name, self.here), load(name, high)]
-        elif self.advection == "central" and self.even[axis]:
+        elif self.advection == "central" and self.even[axis] and self.model.grid.mask is None:
             before, after = self.at(state, v, low), self.at(state, v, high)
             return (after * cells[2] - before * cells[0]) * (0.5 * scale)
         else:
             speeds = [self._mean(state, v, axis, face, scale, "passage") for face in faces]
         fluxes = [self._face_flux(c, cells[k], cells[k + 1], (state, axis, faces[k])) for k, c in enumerate(speeds)]
+        fluxes = [self.carried(state, axis, face, flux) for face, flux in zip(faces, fluxes)]
         return self._shared(state, axis, fluxes[1] - fluxes[0])
 
     def _face_flux(self, v: Expr, left: Expr, right: Expr, face: tuple[str, int, Offset]) -> Expr:
@@ -184,34 +202,35 @@ class Terms:
     def at(self, state: str, expression: Expr, offset: Offset) -> Expr:
         """A cell's value of an expression, `offset` cells away; its static parts become static arrays."""
         lowered = self._hoist(state, expression)
-        return substitute(lowered, {**self._values(offset), **self._static_loads(offset)})
+        used = free_symbols(lowered)
+        return substitute(lowered, {**self._values(offset, used), **{
+            name: self.known(name, offset) for name in self.names.values() if name in used}})
 
-    def _values(self, offset: Offset) -> dict[str, Expr]:
-        values = {s: load(s, offset) for s in self.model.state}
+    def _values(self, offset: Offset, used: frozenset[str]) -> dict[str, Expr]:
+        values = {s: self.value(s, offset) for s in self.model.state if s in used}
         for k, axis in enumerate(self.axes):
             ahead, behind = (_plus(offset, self.unit[k]), _plus(offset, _minus(self.unit[k])))
-            for s in self.model.state:
+            for s in (s for s in self.model.state if f"dd{axis}({s})" in used):
                 if self.even[k]:
-                    values[f"dd{axis}({s})"] = (load(s, ahead) - load(s, behind)) * (0.5 / self.spacing[k])
-                    continue
-                before, after = (self._factor(s, f"slope_{side}", k, offset) for side in ("low", "high"))
-                here = load(s, offset)
-                values[f"dd{axis}({s})"] = before * (here - load(s, behind)) + after * (load(s, ahead) - here)
+                    slope = (self.value(s, ahead) - self.value(s, behind)) * (0.5 / self.spacing[k])
+                else:
+                    before, after = (self._factor(s, f"slope_{side}", k, offset) for side in ("low", "high"))
+                    here = self.value(s, offset)
+                    slope = before * (here - self.value(s, behind)) + after * (self.value(s, ahead) - here)
+                values[f"dd{axis}({s})"] = slope
         return values
 
-    def _static_loads(self, offset: Offset) -> dict[str, Expr]:
-        return {name: load(name, offset) for name in self.names.values()}
-
-    def _hoist(self, state: str, expression: Expr) -> Expr:
+    def _hoist(self, state: str, expression: Expr, mean: str = "cell", axis: int = 0) -> Expr:
         """The expression with its largest static parts replaced by the symbols of static arrays."""
         moving: dict[Expr, bool] = {}
         spatial: dict[Expr, bool] = {}
         lowered: dict[Expr, Expr] = {}
         for n in walk([expression]):
-            moving[n] = n.op == "symbol" and n.value in self.moving or any(moving[a] for a in n.args)
+            moving[n] = n.op in ("load", "symbol") and (n.op == "load" or n.value in self.moving) or any(
+                moving[a] for a in n.args)
             spatial[n] = n.op == "symbol" and n.value in self.spatial or any(spatial[a] for a in n.args)
             if spatial[n] and not moving[n] and n.op not in _BOOLEAN:
-                lowered[n] = symbol(self._static(state, n, "cell", 0, 1.0))
+                lowered[n] = symbol(self._static(state, n, mean, axis, 1.0))
             else:
                 lowered[n] = rebuild(n, tuple(lowered[a] for a in n.args)) if n.args else n
         return lowered[expression]

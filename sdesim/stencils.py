@@ -25,6 +25,7 @@ from sdesim.expressions import Expr, is_zero
 from sdesim.fields import ColouredNoise
 from sdesim.geometry import edge_spacing
 from sdesim.models.pde import PDE
+from sdesim.stencil_mask import MaskedTerms
 from sdesim.stencil_terms import Static, Terms
 
 
@@ -93,11 +94,12 @@ def discretise(model: PDE, advection: str = "central") -> Stencil:
         if slopes:
             raise ValueError(f"the noise amplitude of {state} uses {', '.join(slopes)}; it may depend on the states, "
                              "t, the coordinates and the parameters, but not on derivatives")
-    builder = Terms(model, advection)
-    terms = {name: tuple(term(state) for state in model.state) for name, term in (
+    builder = (Terms if model.grid.mask is None else MaskedTerms)(model, advection)
+    parts = {name: tuple(term(state) for state in model.state) for name, term in (
         ("diffusion", builder.diffusion), ("transport", builder.transport), ("reaction", builder.reaction))}
-    right_side = tuple(d - v + r for d, v, r in zip(*terms.values()))
-    noise = {model.state.index(state): builder.noise(state, term.amplitude)
+    right_side = tuple(builder.inside(state, d - v + r) for state, d, v, r in zip(model.state, *parts.values()))
+    terms = {name: tuple(map(builder.inside, model.state, row)) for name, row in parts.items()}
+    noise = {model.state.index(state): builder.inside(state, builder.noise(state, term.amplitude))
              for state, term in model.noise.items() if not is_zero(term.amplitude)}
     used = {n.value[0] for n in walk([*right_side, *noise.values()]) if n.op == "load"}
     return Stencil(

@@ -54,7 +54,7 @@ def is_row(stencil: Stencil, static: Static) -> bool:
     """Whether a static array varies along x alone, so that one row serves the whole grid."""
     grid = stencil.model.grid
     axes, names = grid.axes, free_symbols(static.expression)
-    if static.factor and any(n > 1 for n in _factor(stencil, static).shape[:-1]):
+    if static.mean in ("wet", "open") or static.factor and any(n > 1 for n in _factor(stencil, static).shape[:-1]):
         return False
     along_x = static.mean in ("cell", "metric") or static.axis == len(axes) - 1
     return along_x and not names & (set(axes[:-1]) | set(stencil.model.fields))
@@ -110,7 +110,24 @@ def _cells(stencil: Stencil, static: Static, parameters: Parameters) -> Array:
     shape = tuple(n + 2 for n in stencil.model.grid.shape)
     values, nearest = (_evaluated(static, _environment(stencil, static, parameters, clamp), shape)
                        for clamp in (False, True))
-    return np.where(np.isfinite(values), values, nearest) * static.scale
+    values = np.where(np.isfinite(values), values, nearest)
+    if stencil.model.grid.mask is not None:  # what stands in cells that are left out is not read
+        values = np.where(np.isfinite(values) | (_wet(stencil, static) > 0.5), values, 0.0)
+    return values * static.scale
+
+
+def _wet(stencil: Stencil, static: Static, parameters: Parameters | None = None) -> Array:
+    """1 in the cells of the field, as far as the ghosts beyond the grid's edges; else 0."""
+    return _pad(stencil.model.grid.wet.astype(np.float64), static.periodic)[None]
+
+
+def _open(stencil: Stencil, static: Static, parameters: Parameters | None = None) -> Array:
+    """1 on the low faces along an axis between two cells of the field, 0 on those of a cell that is left out."""
+    wet, k = _wet(stencil, static), static.axis
+    low, high = _slices(k, wet.ndim - 1, 0, -1), _slices(k, wet.ndim - 1, 1, None)
+    both = np.zeros_like(wet)
+    both[high] = wet[low] * wet[high]
+    return both
 
 
 def _evaluated(static: Static, env: Mapping[str, Any], shape: tuple[int, ...]) -> Array:
@@ -129,8 +146,12 @@ def _faces(stencil: Stencil, static: Static, parameters: Parameters) -> Array:
         faces[-1] = faces[0]
     low, high = _slices(k, grid.dimension, 0, -1), _slices(k, grid.dimension, 1, None)
     on_faces = {**env, grid.axes[k]: faces.reshape([1, *(-1 if j == k else 1 for j in range(grid.dimension))])}
+    wet = _wet(stencil, static) > 0.5 if grid.mask is not None else None
     for name in stencil.model.fields:
         on_faces[name] = (env[name][low] + env[name][high]) * 0.5
+        if wet is not None:  # a wall has the coefficient of its cell
+            only = np.where(wet[low], env[name][low], env[name][high])
+            on_faces[name] = np.where(wet[low] == wet[high], on_faces[name], only)
     shape = tuple(m + (1 if j == k else 2) for j, m in enumerate(grid.shape))
     values = _evaluated(static, on_faces, shape)
     cells = _evaluated(static, env, tuple(m + 2 for m in grid.shape))
@@ -141,8 +162,11 @@ def _faces(stencil: Stencil, static: Static, parameters: Parameters) -> Array:
     inside = slice(None) if static.periodic[k] else slice(1, -1)
     inner = (slice(None), *(inside if j == k else slice(None) for j in range(grid.dimension)))
     if static.mean != "point":
-        values[inner] = mean[inner]
+        walls = np.zeros(mean.shape, bool) if wet is None else wet[low] != wet[high]
+        values[inner] = np.where(walls, values, mean)[inner]
     values = np.where(np.isfinite(values), values, mean)
+    if wet is not None:
+        values = np.where(wet[low] | wet[high], values, 0.0)
     padded = np.zeros((values.shape[0], *(m + 2 for m in grid.shape)))
     if static.factor:
         values = values * _beside(_factor(stencil, static), k)
@@ -176,7 +200,7 @@ def _slices(axis: int, axes: int, start: int | None, stop: int | None) -> tuple[
     return (slice(None), *(slice(start, stop) if j == axis else slice(None) for j in range(axes)))
 
 
-_MEANS = {"cell": _cells, "metric": _metric}
+_MEANS = {"cell": _cells, "metric": _metric, "wet": _wet, "open": _open}
 
 
 def edge_coordinates(stencil: Stencil, axis: int) -> dict[str, Array]:

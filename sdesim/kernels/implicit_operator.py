@@ -99,6 +99,7 @@ class Operator:
         walls: for each state and axis what its two edges add to −diagonal, arrays (members | 1, *space).
         weights: volumes of the cells over their mean, (1, *space), which make a diffusion symmetric; None where equal.
         measure: volumes of the field's cells over their sum; None where all cells are equal and none is left out.
+        measure: volumes of the field's cells over their sum; None where all cells are equal and none is left out.
     """
 
     def __init__(self, parts: Split, parameters: Mapping[str, Any], around: Mapping[Load, Array] | None = None) -> None:
@@ -107,6 +108,8 @@ class Operator:
         self.states = self.stencil.model.state
         grid = self.stencil.model.grid
         self.weights: Array | None = None if grid.is_box else (grid.volumes / grid.volumes.mean())[None]
+        inside = grid.volumes * grid.wet
+        self.measure: Array | None = None if grid.is_box and grid.mask is None else inside / inside.sum()
         inside = grid.volumes * grid.wet
         self.measure: Array | None = None if grid.is_box and grid.mask is None else inside / inside.sum()
         self.fixed = environment(self.stencil, parameters)

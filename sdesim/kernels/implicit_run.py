@@ -92,9 +92,10 @@ class Model:
         full = r + a * self.operator.source(t)
         x = self.solvers[a].solve(full, self.guess, self.tolerance)
         if self.kept:
-            axes, weights = tuple(range(2, x.ndim)), self.operator.weights
-            lost = full - x if weights is None else (full - x) * weights
-            x += lost.mean(axes, keepdims=True)
+            axes, measure = tuple(range(2, x.ndim)), self.operator.measure
+            lost = full.mean(axes, keepdims=True) - x.mean(axes, keepdims=True) if measure is None else (
+                ((full - x) * measure).sum(axes, keepdims=True))
+            x += lost
         self.guess = x
         return x
 

@@ -2,6 +2,7 @@
 
     one axis                                tridiagonal elimination (LAPACK); a periodic axis by Sherman–Morrison
     constant coefficients, u or flux given  diagonal in the modes of the grid: FFT, DCT, DST
+    the same but for one axis               modes along the others, elimination along it (`implicit_lines`)
     symmetric                               conjugate gradients with multigrid, to a tolerance
     any other, and where those stall        sparse LU
 
@@ -17,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from sdesim.kernels.implicit_lines import Lines, lines
 from sdesim.kernels.implicit_multigrid import Multigrid, conjugate_gradients
 from sdesim.kernels.implicit_operator import Operator
 from sdesim.spectral import Transform, kind_of
@@ -33,7 +35,7 @@ class Solver:
 
     def __init__(self, operator: Operator, a: float) -> None:
         self.operator, self.a, self.iterations = operator, a, 0
-        self.parts: list[_Part] = []
+        self.parts: list[_Part | Lines] = []
         if operator.coupled:
             self.names = ["sparse LU of all states"]
             return
@@ -91,25 +93,30 @@ class _Part:
         raise NotImplementedError
 
 
-def _part(operator: Operator, i: int, a: float) -> _Part:
+def _part(operator: Operator, i: int, a: float) -> _Part | Lines:
     own = {offset: c for (k, _, offset), c in operator.entries.items() if k == i}
     if len(operator.shape) == 1:
         return _Tridiagonal(own, a, operator.stencil.ghosts[i][0] is None)
     modes = _eigenvalues(operator, i, own)
     if modes is not None:
         return _Modes(*modes, a)
-    if is_symmetric(own) and all(sum(map(abs, offset)) <= 1 for offset in own):
+    by_lines = lines(operator, i, own, a)
+    if by_lines is not None:
+        return by_lines
+    if is_symmetric(own, operator.weights) and all(sum(map(abs, offset)) <= 1 for offset in own):
         return _Iterative(operator, i, own, a)
     return _Sparse(own, operator.shape, a)
 
 
-def is_symmetric(own: Coefficients) -> bool:
-    """Whether the coefficient from a cell to its neighbour is the one back, to rounding."""
+def is_symmetric(own: Coefficients, weights: Array | None = None) -> bool:
+    """Whether the coefficient from a cell to its neighbour is the one back, to rounding; each times its weight."""
     for offset, c in own.items():
         if sum(offset) > 0:
             back = own.get(tuple(-o for o in offset))
             if back is None:
                 return False
+            if weights is not None:
+                c, back = c * weights, back * weights
             steps, axes = tuple(-o for o in offset), tuple(range(1, c.ndim))
             if not np.allclose(c, np.roll(back, steps, axes), rtol=1e-12, atol=1e-14 * float(np.abs(c).max())):
                 return False
@@ -164,6 +171,8 @@ def _eigenvalues(operator: Operator, i: int, own: Coefficients) -> tuple[Transfo
     """The transform that diagonalises a state's equation and the eigenvalues of L, or None."""
     model = operator.stencil.model
     kinds = [kind_of(*model.boundary[operator.states[i]][axis]) for axis in model.grid.axes]
+    if not model.grid.is_box or model.grid.mask is not None:
+        return None
     if any(kind is None for kind in kinds) or any(sum(map(abs, offset)) > 1 for offset in own):
         return None
     axes = len(kinds)
@@ -225,12 +234,15 @@ class _Sparse(_Part):
 
 
 class _Iterative(_Part):
-    """Conjugate gradients with multigrid; a member where they stall goes to sparse LU for the rest of the run."""
+    """Conjugate gradients with multigrid; a member where they stall goes to sparse LU for the rest of the run.
+
+    Where cells differ every equation is taken times its cell's volume, which makes the matrix symmetric.
+    """
 
     name = "multigrid conjugate gradients"
 
     def __init__(self, operator: Operator, i: int, own: Coefficients, a: float) -> None:
-        self.own, self.shape, self.a = own, operator.shape, a
+        self.own, self.shape, self.a, self.weights = own, operator.shape, a, operator.weights
         members = max(len(c) for c in own.values())
         walls = {axis: wall for (k, axis), wall in operator.walls.items() if k == i}
         self.grids = [self._grid(walls, m) for m in range(members)]
@@ -242,6 +254,7 @@ class _Iterative(_Part):
             return own
 
         axes = len(self.shape)
+        weight: Any = 1.0 if self.weights is None else self.weights[0]
         faces, total = [], np.ones(self.shape)
         for axis in range(axes):
             low = self.own.get(tuple(-int(k == axis) for k in range(axes)))
@@ -250,14 +263,15 @@ class _Iterative(_Part):
             total = total - self.a * of(c)
         edges = [self.a * np.broadcast_to(of(walls[k]), self.shape) if k in walls else np.zeros(self.shape)
                  for k in range(axes)]
-        return Multigrid(faces, total - sum(edges), edges)
+        return Multigrid([weight * f for f in faces], weight * (total - sum(edges)), [weight * e for e in edges])
 
     def solve(self, r: Array, guess: Array, tolerance: Array) -> Array:
         x = np.empty_like(r)
         for m in range(len(r)):
             k = m % len(self.grids)
             if k not in self.direct:
-                x[m], count = conjugate_gradients(self.grids[k], r[m], guess[m], float(tolerance[m]))
+                b = r[m] if self.weights is None else r[m] * self.weights[0]
+                x[m], count = conjugate_gradients(self.grids[k], b, guess[m], float(tolerance[m]))
                 self.iterations = max(self.iterations, count)
                 if count >= 0:
                     continue

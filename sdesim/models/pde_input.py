@@ -76,6 +76,8 @@ class _Reader:
         if array.shape != self.grid.shape:
             raise ValueError(f"{place}: an array has the grid's shape {self.grid.shape}, axes "
                              f"({', '.join(self.grid.axes)}); got {array.shape}")
+        if self.grid.mask is not None:  # what is given where cells are left out is not read
+            array[self.grid.mask] = np.mean(array[self.grid.wet])
         if not np.all(np.isfinite(array)):
             raise ValueError(f"{place}: the array has {np.sum(~np.isfinite(array))} values that are not finite; "
                              "fill or mask them first")
@@ -237,7 +239,10 @@ def _check_diffusivity(terms: Mapping[str, Mapping[str, Any]], reader: _Reader,
         parts = (term,) if isinstance(term, Expr) else tuple(part for line in term for part in line)
         if not frozenset().union(*(free_symbols(part) for part in parts)) <= frozenset(known):
             continue
-        values = np.stack(np.broadcast_arrays(*evaluate(parts, known, arithmetic.NUMPY)))
+        with np.errstate(all="ignore"):
+            values = np.stack(np.broadcast_arrays(*evaluate(parts, known, arithmetic.NUMPY)))
+        if reader.grid.mask is not None and values[0].ndim:
+            values = np.broadcast_to(values, (len(parts), *reader.grid.shape))[:, reader.grid.wet]
         if isinstance(term, Expr):
             lowest = float(np.min(values))
             if not lowest >= 0.0:
