@@ -59,7 +59,7 @@ def main() -> None:
     """Print the table."""
     strong, weak = harness("test_sde_methods"), harness("test_sde_laws")
     print("# Orders of the SDE methods, measured\n")
-    print("The slope of log₂ error against log₂ h and, in brackets, the order claimed. `python benchmarks/sde_orders.py`")
+    print("The slope of log₂ error against log₂ h and, in brackets, the claim. `python benchmarks/sde_orders.py`")
     print("prints the table, and the tests hold every entry to within 0.15.\n")
     print(f"- strong: E|error| at time 1 on {strong.MEMBERS} shared paths, with the standard error of the slope;")
     print("  nonlinear coefficients that change in time; for additive noise Euler is Milstein, of order 1")

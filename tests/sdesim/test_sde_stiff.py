@@ -58,10 +58,66 @@ def test_a_step_that_newton_does_not_solve_is_marked():
     assert result.status.tolist() == [0, 1]
 
 
+STRONGLY = {  # drift with rates of hundreds of a step of 0.1, from which starts
+    "cubic, from afar": ("-1000*(x**3 - cos(t))", 10.0),
+    "quintic": ("-1000*(x**5 - cos(t))", 0.2),
+    "flat place": ("-1000*x**3", 0.0),
+    "exponential": ("-100*(exp(x) - 1)", 6.0),
+    "kink": ("-1000*x*abs(x)", 3.0),
+}
+
+
+@pytest.mark.parametrize("name", STRONGLY)
+def test_strongly_stiff_steps_are_solved_from_where_newtons_own_would_not_arrive(name):
+    # noise and starts of every sign; residuals to round-off magnified by the rate
+    drift, reach = STRONGLY[name]
+    bound, h, starts = BoundSDE(sim.SDE({"x": drift}, {"x": 1}), "ito", {}), np.float64(0.1), np.linspace(-1, 1, 1001)
+    dW = Vector(np.random.default_rng(7).normal(0, np.sqrt(h), (1, 1001)))
+    y = Vector([starts * reach + (name == "quintic")])
+    (new,) = find("implicit_euler", ("sde",)).step(bound, np.float64(0.3), y, h, Wiener(dW, np.sqrt(h)))
+    assert np.isfinite(new).all()
+    (residual,) = Vector([new]) - y - bound.f(0.3 + h, Vector([new])) * h - dW
+    assert np.abs(residual).max() < 1e-9
+
+
+def lorenz96(n, rate):
+    """A ring of n states with a strong cubic damping, its noise in every second one."""
+    states = [f"x{i}" for i in range(n)]
+    drift = {s: f"(x{(i + 1) % n} - x{(i - 2) % n})*x{(i - 1) % n} - {rate}*{s}**3 + 8" for i, s in enumerate(states)}
+    return sim.SDE(drift, {s: "0.5" for s in states[::2]})
+
+
+@pytest.mark.parametrize("method", ["implicit_euler", "sdirk_sra"])
+def test_eight_states_are_solved_together(method):
+    model, step = lorenz96(8, 200), find(method, ("sde",)).step
+    y = Vector(np.random.default_rng(3).uniform(-2, 2, (8, 200)))
+    draws = np.random.default_rng(4).normal(size=(2, 4, 200))
+    h, bound = np.float64(0.05), BoundSDE(model, "ito", {})
+    w = Wiener(Vector(draws[0] * np.sqrt(h)), np.sqrt(h), lambda kind, word: draws[1, word])
+    new = step(bound, np.float64(0.0), y, h, w)
+    assert np.isfinite(np.array(new)).all()
+    if method == "implicit_euler":
+        residual = np.array(new - y - bound.f(h, new) * h - bound.noise(0.0, y, w.dW))
+        assert np.abs(residual).max() < 1e-9
+
+
+@pytest.mark.parametrize("pivot", [1e-7, 1e-12])
+def test_a_linear_system_that_elimination_loses_is_refined_or_marked(pivot):
+    # 1 − γ f' = [[pivot, 1], [1, 1]]: without pivoting x loses as many digits as the pivot has zeros
+    pivot = 1 - (1 - pivot)
+    model, members = sim.SDE({"x": f"{1 - pivot!r}*x - y", "y": "-x"}, {}), np.arange(50)
+    start, times = np.random.default_rng(1).uniform(-1, 1, (2, 50)), np.array([0.0, 1.0])
+    result = integrate(model, find("implicit_euler", ("sde",)), start, {}, times, 1.0, seed=0, members=members)
+    solved = result.status == 0
+    assert solved.all() or pivot < 1e-10
+    exact = np.linalg.solve([[pivot, 1], [1, 1]], start)
+    assert np.allclose(result.states[1][:, solved], exact[:, solved], rtol=1e-12)
+
+
 def test_implicit_methods_say_how_many_states_they_serve():
-    states = [f"x{i}" for i in range(5)]
+    states = [f"x{i}" for i in range(9)]
     model = sim.SDE({s: f"-{s}" for s in states}, {"x0": 1})
-    with pytest.raises(ValueError, match="at most 4 states.*skrock10"):
+    with pytest.raises(ValueError, match="at most 8 states.*skrock10"):
         sim.simulate(model, dict.fromkeys(states, 0.0), [1.0], method="implicit_euler")
 
 
