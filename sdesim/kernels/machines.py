@@ -11,10 +11,11 @@ from typing import Any
 
 from llvmlite import ir
 
-from sdesim.reals import DOUBLE, Format
+from sdesim.reals import DOUBLE, SINGLE, Format
 
 F64, F32, I64, I32, I1 = ir.DoubleType(), ir.FloatType(), ir.IntType(64), ir.IntType(32), ir.IntType(1)
 VOID = ir.VoidType()
+REAL = {DOUBLE: F64, SINGLE: F32}
 F64_POINTER, I64_POINTER = F64.as_pointer(), I64.as_pointer()
 
 
@@ -96,7 +97,7 @@ class LLVMMachine:
 
     def __init__(self, builder: ir.IRBuilder, form: Format = DOUBLE) -> None:
         self.builder, self.form = builder, form
-        self.type, self.word_type = (F64, I64) if form is DOUBLE else (F32, I32)
+        self.type, self.word_type = REAL[form], I64 if form is DOUBLE else I32
 
     def wrap(self, value: Any) -> LLVMValue:
         return LLVMValue(self, value)

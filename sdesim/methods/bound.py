@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from sdesim.arithmetic import NUMPY, Machine
 from sdesim.calculus import differentiate, evaluate, free_symbols, substitute
 from sdesim.expressions import Expr, is_zero
 from sdesim.methods.vector import ZERO, Vector, add, multiply
@@ -48,8 +49,8 @@ class BoundSDE:
     [-6.0]
     """
 
-    def __init__(self, model: SDE, calculus: str, parameters: Mapping[str, Any]) -> None:
-        self.model, self.parameters = model, parameters
+    def __init__(self, model: SDE, calculus: str, parameters: Mapping[str, Any], machine: Machine = NUMPY) -> None:
+        self.model, self.parameters, self.machine = model, parameters, machine
         self.drift = list(model.drift_in(calculus).values())
         self.dimension, self.channels = len(model.states), model.channels
 
@@ -63,7 +64,7 @@ class BoundSDE:
         env = {**self.parameters, "t": t, **dict(zip(self.model.states, y, strict=True))}
         if any(isinstance(v, Expr) for v in (t, *y)):
             return [ZERO if is_zero(n) else substitute(n, env) for n in nodes]
-        values = iter(evaluate([n for n in nodes if not is_zero(n)], env))
+        values = iter(evaluate([n for n in nodes if not is_zero(n)], env, self.machine))
         return [ZERO if is_zero(n) else next(values) for n in nodes]
 
     def f(self, t: Any, y: Vector) -> Vector:

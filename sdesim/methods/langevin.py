@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from sdesim.arithmetic import Machine
 from sdesim.calculus import differentiate, evaluate, free_symbols, substitute
 from sdesim.expressions import Expr, is_zero
 from sdesim.methods.method import Method
@@ -99,7 +100,7 @@ class _Parts:
 
     def phi(self, n: int, factor: Any) -> Vector:
         """φ_n(−γ·factor)."""
-        return Vector(_phi(n, multiply(g, -factor)) for g in self.gamma)
+        return Vector(_phi(n, multiply(g, -factor), self.m.machine) for g in self.gamma)
 
     def state(self, x: Vector, v: Vector) -> Vector:
         y = Vector(self.y)
@@ -108,11 +109,16 @@ class _Parts:
         return y
 
 
-def _phi(n: int, z: Any) -> Any:
+def _phi(n: int, z: Any, machine: Machine) -> Any:
     """φ_n at z; without friction its value at 0."""
     if z is ZERO:
         return 1.0 / math.factorial(n)
-    return substitute(PHI[n], {"z": z}) if isinstance(z, Expr) else evaluate([PHI[n]], {"z": z})[0]
+    return substitute(PHI[n], {"z": z}) if isinstance(z, Expr) else evaluate([PHI[n]], {"z": z}, machine)[0]
+
+
+def _root(c: Any) -> Any:
+    """√c; of a plain number again a plain one, that takes the format of what it meets."""
+    return math.sqrt(c) if isinstance(c, float) else np.sqrt(c)
 
 
 def baoab(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector:
@@ -123,7 +129,7 @@ def baoab(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector:
     p, half = _Parts(m, t, y), h * 0.5
     v = p.v + p.force(t, p.x) * half
     x = p.x + v * half
-    v = p.phi(0, h) * v + Vector(np.sqrt(c) for c in p.phi(1, h * 2.0)) * p.noise(w.dW)
+    v = p.phi(0, h) * v + Vector(_root(c) for c in p.phi(1, h * 2.0)) * p.noise(w.dW)
     x = x + v * half
     return p.state(x, v + p.force(t + h, x) * half)
 
@@ -178,12 +184,12 @@ def _free_flight(p: _Parts, x: Vector, v: Vector, h: Any, W: Vector, H: Vector) 
     one, ones = p.phi(1, h), Vector([1.0] * len(z))
     psi = (Vector(add(value, -2.0) for value in z) * p.phi(3, h) + ones * 0.5) * 6.0
     across = z * psi * (1.0 / math.sqrt(12.0))
-    size = Vector(np.sqrt(c) for c in one * one + across * across)
+    size = Vector(_root(c) for c in one * one + across * across)
     a, b, H12 = one / size, across / size, H * math.sqrt(12.0)
     first, second = a * W + b * H12, a * H12 - b * W
-    spread = Vector(np.sqrt(c) for c in p.phi(1, h * 2.0))
+    spread = Vector(_root(c) for c in p.phi(1, h * 2.0))
     shared = one * one * 0.5 / spread
-    left = Vector(np.sqrt(c) for c in p.phi(3, h * 2.0) * 4.0 - p.phi(3, h) * 2.0 - shared * shared)
+    left = Vector(_root(c) for c in p.phi(3, h * 2.0) * 4.0 - p.phi(3, h) * 2.0 - shared * shared)
     return x + (one * v + shared * first + left * second) * h, p.phi(0, h) * v + spread * first
 
 
