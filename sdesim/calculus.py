@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sdesim import arithmetic, powers
+from sdesim import arithmetic, poisson, powers
 from sdesim.arithmetic import Machine
 from sdesim.expressions import (
     COMPARISONS,
@@ -210,6 +210,9 @@ _BINARY: dict[str, Any] = {
     "where": lambda m, c, a, b: m.select(c, a, b),
     "sqrt": lambda m, a: m.sqrt(a),
     "abs": lambda m, a: m.abs(a),
+    # what methods use and equations cannot say
+    "floor": poisson.floor,
+    "poisson": poisson.poisson_quantile,
 }
 
 

@@ -24,6 +24,7 @@ from sdesim.ensemble import draw
 from sdesim.integrate import integrate
 from sdesim.methods import find, rows
 from sdesim.methods.method import Method
+from sdesim.models.jumps import refuse_jumps
 from sdesim.models.sde import ALPHA, SDE
 from sdesim.streams import normals
 
@@ -100,6 +101,7 @@ def check(
     """
     if not isinstance(model, SDE):
         raise TypeError(f"check takes an SDE, got {type(model).__name__}")
+    refuse_jumps(model, "check")
     unknown = sorted(set(initial or {}) - set(model.states))
     if unknown:
         raise ValueError(f"initial names '{unknown[0]}', which is no state; the states are {', '.join(model.states)}")

@@ -70,7 +70,9 @@ def _for_sde(model: SDE, name: str | None, dt: float | None, clock: NDArray[np.f
     reason = "asked for"
     if name is None:
         name, reason = _best_for(model)
-    method = find(name, ("sde", "law"))
+    method = find(name, ("sde", "law", "jump", "leap"))
+    if model.jumps and method.kind == "sde":
+        reason += f"; jumps by their exact law, after and before steps in turn: weak order {min(method.weak or 1, 2):g}"
     if noise not in method.noise:
         able = ", ".join(m.name for m in rows(("sde",)) if m.refusal(model) is None)
         raise ValueError(f"{name} does not serve {noise} noise, which this model has; use one of {able}")
@@ -110,6 +112,8 @@ def _best_for(model: SDE) -> tuple[str, str]:
         return "euler_maruyama" if noise == "general" else "milstein", (
             "bounds are met by the bridge of a step with frozen noise: weak order 1"
         )
+    if model.jumps and find("ssa", ("jump",)).refusal(model) is None:
+        return "ssa", "nothing but jumps: every event in turn, exact in law"
     if noise in ("none", "additive") and find("align", ("sde",)).refusal(model) is None:
         return "align", "a Langevin equation: strong order 2, its friction and noise solved exactly"
     if noise == "none":

@@ -28,6 +28,7 @@ _NUMERIC = "biufcMm"
 _INFLATION = 1100  # zlib shrinks by at most 1032:1 (zlib.net/zlib_tech.html): more is a lie about the shape
 _DESCRIPTIONS = {
     "SDE": "sdesim.models.sde",
+    "Jump": "sdesim.models.jumps",
     "PDE": "sdesim.models.pde",
     "Grid": "sdesim.grids",
     "RadialGrid": "sdesim.curved",

@@ -123,6 +123,8 @@ def model(data: Any) -> Any:
         arguments["boundary"] = _boundary(arguments["boundary"], "model.boundary")
     if "bounds" in arguments:
         arguments["bounds"] = _each(arguments["bounds"], "model.bounds", _bounds)
+    if "jumps" in arguments:
+        arguments["jumps"] = _each(arguments["jumps"], "model.jumps", _jump)
     if "equation" in arguments:
         return _apply(_equation(arguments.pop("equation")), arguments, "model")
     kind = arguments.pop("kind", None)
@@ -204,6 +206,23 @@ def _bounds(data: Any, where: str) -> Any:
     # TOML has no null: an infinite end is an open one
     low, high = (None if end is None or end in (float("inf"), float("-inf")) else end for end in ends)
     return kinds[name](low, high)
+
+
+def _jump(data: Any, where: str) -> Any:
+    """{rate = ..., size = ..., marks = {name = "normal" | {norm = {...}}}}, size by state where there are several."""
+    from sdesim.models.jumps import LAWS, Jump
+
+    table = dict(_table(data, where))
+    if isinstance(table.get("size"), Mapping):
+        law = set(table["size"]) <= set(LAWS)
+        table["size"] = (_value if law else _sizes)(table["size"], f"{where}.size")
+    if "marks" in table:
+        table["marks"] = _each(table["marks"], f"{where}.marks", _value)
+    return _apply(Jump, table, where)
+
+
+def _sizes(data: Any, where: str) -> Any:
+    return _each(data, where, _value)
 
 
 def _noise(data: Any, where: str) -> Any:

@@ -9,7 +9,7 @@ serve its partial steps as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from sdesim.arithmetic import NUMPY
 from sdesim.kernels.sde_bridge import COLUMNS, joint, single, weights
+from sdesim.kernels.sde_jumps import apply_jumps
 from sdesim.kernels.sde_trace import SDETrace, trace
 from sdesim.methods.bound import BoundSDE, Wiener
 from sdesim.methods.method import Method
 from sdesim.methods.vector import Vector, is_structural_zero
 from sdesim.models.sde import SDE
-from sdesim.streams import Purpose, normals, seed_key, signs
+from sdesim.streams import Purpose, normals, seed_key, signs, step_uniforms
 
 if TYPE_CHECKING:
     from sdesim.kernels.sde_llvm import SDEKernel
@@ -91,26 +92,33 @@ class _Reference:
     def __init__(self, model: SDE, method: Method, parameters: Mapping[str, Any], seed: int, members: Any) -> None:
         self.m = BoundSDE(model, method.calculus or "ito", parameters)
         self.method, self.seed, self.members = method, seed, members
-        self.joint = trace(model, method, frozenset()).joint
+        traced = trace(model, method, frozenset())
+        self.joint, self.jumps = traced.joint, traced.jumps
 
     def draw(self, s: int, kind: str, word: int) -> NDArray[np.float64]:
         """A random number of step s for each member, as the symbols of `kernels.sde_trace` name them."""
-        if kind == "b":
-            return signs(self.seed, self.members, s, word)
+        if kind in "bu":
+            return (signs if kind == "b" else step_uniforms)(self.seed, self.members, s, word)
         return normals(self.seed, self.members, s, word, Purpose.STEP if kind == "z" else Purpose.AUXILIARY)
 
     def step(
         self, y: Vector, t: float, h: float, root: float, s: int, own: Mapping[tuple[str, int], Any] | None = None
     ) -> Vector:
-        """A step with the numbers of step s; those in `own` in place of them."""
+        """A step with the numbers of step s; those in `own` in place of them. Jumps come after it if s is even."""
+        def jump(x: Sequence[Any], at: float) -> Vector:
+            how = {"parameters": self.m.parameters, "seed": self.seed, "members": self.members, "step": s}
+            return Vector(x if self.jumps is None else apply_jumps(self.jumps, x, at, h, **how))
+
         def draw(kind: str, word: int) -> Any:
             key = kind, word
             return own[key] if own and key in own else self.draw(s, kind, word)
 
         dW = Vector(draw("z", c) * root for c in range(len(self.m.channels)))
-        stepped = self.method.step(self.m, np.float64(t), y, np.float64(h), Wiener(dW, root, draw))
+        start = jump(y, t) if s & 1 else y
+        stepped = self.method.step(self.m, np.float64(t), start, np.float64(h), Wiener(dW, root, draw))
         count = len(self.members)
-        return Vector(np.broadcast_to(0.0 if is_structural_zero(v) else v, count) for v in stepped)
+        end = Vector(np.broadcast_to(0.0 if is_structural_zero(v) else v, count) for v in stepped)
+        return end if s & 1 else jump(end, t + h)
 
     def run(self, initial: NDArray[np.float64], t0: float, h: float, plan: SavePlan) -> NDArray[np.float64]:
         y, s, root = Vector(initial), 0, np.sqrt(h)

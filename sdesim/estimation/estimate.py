@@ -15,6 +15,7 @@ from sdesim.estimation.quasi import check_fixed, plain, quasi
 from sdesim.estimation.result import Estimate
 from sdesim.methods import find
 from sdesim.methods.method import Method
+from sdesim.models.jumps import refuse_jumps
 from sdesim.models.sde import SDE
 from sdesim.streams import seed_key
 
@@ -90,6 +91,7 @@ def _problem(
         raise TypeError(f"model is an SDE, got {type(model).__name__}")
     if model.bounds:
         raise ValueError("estimate takes SDEs without bounds; leave bounds= out")
+    refuse_jumps(model, "estimate")
     if not (isinstance(time, (int, float, np.number)) and math.isfinite(time) and time > 0):
         raise ValueError(f"time is a positive number, got {time!r}")
     if device not in _BACKENDS:

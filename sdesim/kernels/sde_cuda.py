@@ -13,8 +13,9 @@ from sdesim.calculus import evaluate
 from sdesim.kernels.cuda import PRELUDE
 from sdesim.kernels.machines import CMachine, CValue
 from sdesim.kernels.sde_bridge import COLUMNS, joint, single
+from sdesim.kernels.sde_events import c_jumps
 from sdesim.kernels.sde_trace import SDETrace
-from sdesim.streams import Purpose, normal_pair, sign_group
+from sdesim.streams import Purpose, normal_pair, sign_group, unit_pair
 
 _ARGUMENTS = (
     "const i64* members, i64 n, const double* initial, const double* varying, const double* uniform, double* out, "
@@ -71,13 +72,14 @@ def _step_function(tr: SDETrace, index: int) -> str:
 
 def cuda_source(*traces: SDETrace) -> str:
     """The whole source: for trace i `sde_run_i`, one thread per member, and `host_run_i` when built for the host."""
-    shared = _pair_function("pair", normal_pair) + _pair_function("signs", sign_group) + _bridge_functions()
+    shared = _pair_function("pair", normal_pair) + _pair_function("signs", sign_group) + _pair_function(
+        "uniforms", unit_pair) + _bridge_functions()
     return PRELUDE + shared + "".join(_entries(tr, i) for i, tr in enumerate(traces))
 
 
 def _entries(tr: SDETrace, index: int) -> str:
     return f"""
-{_step_function(tr, index)}
+{_step_function(tr, index)}{c_jumps(tr, index) if tr.jumps else ""}
 {_kernel(tr, index)}#ifndef __CUDACC__
 extern "C" void host_run_{index}({_ARGUMENTS}) {{
   blockDim.x = 1; threadIdx.x = 0;
@@ -94,7 +96,8 @@ def _kernel(tr: SDETrace, index: int) -> str:
         f"p[{k}] = varying[{tr.varying.index(name)}*n + i];" if name in tr.varying else f"p[{k}] = uniform[{k}];"
         for k, name in enumerate(tr.parameters)
     ]
-    fills = {"z": ("pair", Purpose.STEP), "a": ("pair", Purpose.AUXILIARY), "b": ("signs", Purpose.SIGN)}
+    fills = {"z": ("pair", Purpose.STEP), "a": ("pair", Purpose.AUXILIARY), "b": ("signs", Purpose.SIGN),
+             "u": ("uniforms", Purpose.COUNT)}  # fmt: skip
     draw = [
         f"{fills[kind][0]}(member, (u64)drawn, {word}ull, {int(fills[kind][1])}ull, k0, k1, even[{k}], odd[{k}]);"
         for k, (kind, word) in enumerate(tr.draws)
@@ -116,19 +119,27 @@ def _kernel(tr: SDETrace, index: int) -> str:
         drawn = s >> 1;
 {_indent(draw, 8)}      }}
       if (last) break;
-      step_{index}(y, (s & 1) ? odd : even, p, t0 + (double)s*h, h, root);
-      s++;
+{_advance(tr, index, "y", "(s & 1) ? odd : even", "h, root")}      s++;
     }}
     for (int j = 0; j < {d}; j++) copy[j] = y[j];
     if (w[3] > 0.0) {{
       const double* own = (s & 1) ? odd : even;
       for (int k = 0; k < {len(tr.draws)}; k++) part[k] = own[k];
-{_indent(_bridges(tr), 6)}      step_{index}(copy, part, p, t0 + (double)s*h, w[3], w[4]);
-    }}
+{_indent(_bridges(tr), 6)}{_advance(tr, index, "copy", "part", "w[3], w[4]")}    }}
     for (int j = 0; j < {d}; j++) out[(save*{d} + j)*n + i] = copy[j];
   }}
 }}
 """
+
+
+def _advance(tr: SDETrace, index: int, state: str, draws: str, lengths: str) -> str:
+    """A step s of the length and its root `lengths`; its jumps come after it where s is even, else before."""
+    step = f"step_{index}({state}, {draws}, p, t, {lengths});"
+    length = lengths.split(",")[0]
+    jumps = [f"if ({when}) jumps_{index}({state}, p, {t}, {length}, member, (u64)s, k0, k1);"
+             for when, t in (("s & 1", "t"), ("!(s & 1)", f"t + {length}"))]  # fmt: skip
+    lines = [jumps[0], step, jumps[1]] if tr.jumps else [step]
+    return _indent(["{", "  const double t = t0 + (double)s*h;", *(f"  {line}" for line in lines), "}"], 6)
 
 
 def _bridges(tr: SDETrace) -> list[str]:

@@ -18,8 +18,9 @@ from sdesim.calculus import evaluate, walk
 from sdesim.kernels.llvm import Compiled, integer, loop
 from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, VOID, LLVMMachine
 from sdesim.kernels.sde_bridge import COLUMNS, joint, single
+from sdesim.kernels.sde_events import llvm_jumps
 from sdesim.kernels.sde_trace import SDETrace
-from sdesim.streams import Purpose, normal_pair, sign_group
+from sdesim.streams import Purpose, normal_pair, sign_group, unit_pair
 
 BLOCK = 512
 _SCALARS = ("t:", "h:", "s:")
@@ -96,10 +97,13 @@ class _Run:
 
     def __init__(self, module: ir.Module, tr: SDETrace) -> None:
         self.tr, self.step = tr, _step(module, tr)
+        self.jumps = llvm_jumps(module, tr) if tr.jumps else None
         self.fill = _fill(module, "fill", normal_pair)
         self.fills = {"z": (self.fill, Purpose.STEP), "a": (self.fill, Purpose.AUXILIARY)}
         if any(kind == "b" for kind, _ in tr.draws):
             self.fills["b"] = _fill(module, "fill_signs", sign_group), Purpose.SIGN
+        if any(kind == "u" for kind, _ in tr.draws):
+            self.fills["u"] = _fill(module, "fill_uniforms", unit_pair), Purpose.COUNT
         fn = ir.Function(module, ir.FunctionType(VOID, [t for _, t in self.arguments]), "run")
         self.b = ir.IRBuilder(fn.append_basic_block())
         self.a = dict(zip((name for name, _ in self.arguments), fn.args, strict=True))
@@ -108,7 +112,8 @@ class _Run:
         n = len(tr.draws)
         self.even, self.odd, self.W, self.J, self.partial = 0, n, 2 * n, 2 * n + tr.channels, 2 * n + 2 * tr.channels
         self.waste, self.copy = self.partial + n, self.partial + n + 1
-        self.scratch_rows = self.copy + tr.dimension
+        self.flags = self.copy + tr.dimension  # whose step has jumps
+        self.scratch_rows = self.flags + 1
         self.build()
 
     def row(self, base: str, index: Any) -> Any:
@@ -152,15 +157,25 @@ class _Run:
     def time(self, s: Any) -> Any:
         return self.b.fadd(self.a["t0"], self.b.fmul(self.b.sitofp(s, F64), self.a["h"]))
 
-    def call_step(self, states: list[Any], draws: list[Any], t: Any, h: Any, root: Any) -> None:
+    def call_step(self, states: list[Any], draws: list[Any], s: Any, h: Any, root: Any) -> None:
+        """A step of h from step s's time; its jumps come after it where s is even, else before."""
+        b, a, t = self.b, self.a, self.time(s)
         varying = [self.row("varying", k) for k in range(len(self.tr.varying))]
-        self.b.call(self.step, [*states, *draws, *varying, self.a["n"], t, h, root, self.a["uniform"]])
+        odd = b.icmp_signed("==", b.and_(s, integer(1)), integer(1))
+        if self.jumps:
+            tail = [self.row("scratch", self.flags), a["members"], a["n"], s]
+            with b.if_then(odd):
+                b.call(self.jumps, [*states, *varying, *tail, t, h, a["uniform"], a["k0"], a["k1"]])
+        b.call(self.step, [*states, *draws, *varying, a["n"], t, h, root, a["uniform"]])
+        if self.jumps:
+            with b.if_then(b.not_(odd)):
+                b.call(self.jumps, [*states, *varying, *tail, b.fadd(t, h), h, a["uniform"], a["k0"], a["k1"]])
 
     def advance(self, s: Any) -> None:
         self.normals(s)
         states = [self.row("state", i) for i in range(self.tr.dimension)]
         draws = [self.noise_row(s, k) for k in range(len(self.tr.draws))]
-        self.call_step(states, draws, self.time(s), self.a["h"], self.a["root"])
+        self.call_step(states, draws, s, self.a["h"], self.a["root"])
 
     def store_save(self, j: Any, due: Any) -> None:
         """Store save j: the state itself on the step grid, else a partial step with a bridged increment."""
@@ -205,7 +220,7 @@ class _Run:
                 b.store(b.load(b.gep(source, [k])), b.gep(target, [k]))
         states = [self.row("scratch", self.copy + i) for i in range(tr.dimension)]
         draws = [bridged[k] if k in bridged else self.noise_row(s, k) for k in range(len(tr.draws))]
-        self.call_step(states, draws, self.time(s), h, root)
+        self.call_step(states, draws, s, h, root)
 
     def bridge(self, c: int, s: Any, zeta: list[Any], weights: list[Any], first: Any) -> None:
         """From fresh normals `zeta` to those of the partial step, in place; W and J are kept for the next save."""

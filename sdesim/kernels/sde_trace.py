@@ -1,8 +1,9 @@
 """A method traced over an SDE: one step as a graph, the common source of the LLVM and the CUDA kernel.
 
 The graph's symbols: "y:i" state i, "p:name" a parameter, "t:", "h:", "s:" for the time, the step and its square root,
-and the step's random numbers: "z:c" the standard normal of Wiener process c, "a:w" an auxiliary normal and "b:w" a
-random sign, w the word that stands for the channel in the counter. No user's name contains a colon.
+and the step's random numbers: "z:c" the standard normal of Wiener process c, "a:w" an auxiliary normal, "b:w" a
+random sign and "u:w" a uniform number, w the word that stands for the channel in the counter. No user's name contains
+a colon.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import cached_property
 
 from sdesim.calculus import free_symbols
 from sdesim.expressions import Expr, const, symbol
+from sdesim.kernels.sde_jumps import JumpTrace, jump_trace
 from sdesim.methods.bound import BoundSDE, Wiener
 from sdesim.methods.method import Method
 from sdesim.methods.vector import Vector, is_structural_zero
@@ -22,13 +24,15 @@ from sdesim.models.sde import SDE
 class SDETrace:
     """One step X ↦ X': an expression for each state, in the symbols above.
 
-    `varying` are the parameters that differ between members; the others are one number for all.
+    `varying` are the parameters that differ between members; the others are one number for all. `jumps` are the
+    model's, None where it has none or the method takes them itself.
     """
 
     step: tuple[Expr, ...]
     channels: int
     parameters: tuple[str, ...]
     varying: tuple[str, ...]
+    jumps: JumpTrace | None = None
 
     @property
     def dimension(self) -> int:
@@ -38,7 +42,7 @@ class SDETrace:
     @cached_property
     def draws(self) -> tuple[tuple[str, int], ...]:
         """The random numbers of a step as (kind, word): every process's normal first, then what else is used."""
-        used = {name for name in free_symbols(*self.step) if name[:2] in ("a:", "b:")}
+        used = {name for name in free_symbols(*self.step) if name[:2] in ("a:", "b:", "u:")}
         further = sorted((name[0], int(name[2:])) for name in used)
         return (*(("z", c) for c in range(self.channels)), *further)
 
@@ -70,4 +74,5 @@ def trace(model: SDE, method: Method, varying: frozenset[str]) -> SDETrace:
     w = Wiener(dW, symbol("s:"), lambda kind, word: symbol(f"{kind}:{word}"))
     step = method.step(m, symbol("t:"), y, symbol("h:"), w)
     nodes = tuple(const(0.0) if is_structural_zero(e) else e for e in step)
-    return SDETrace(nodes, len(m.channels), names, tuple(n for n in names if n in varying))
+    jumps = jump_trace(model) if model.jumps and method.kind != "leap" else None
+    return SDETrace(nodes, len(m.channels), names, tuple(n for n in names if n in varying), jumps)

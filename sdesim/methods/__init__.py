@@ -12,6 +12,8 @@ from sdesim.methods.method import Method
 _FILES = {
     "sde": ("sde", "sde_rossler", "sde_weak", "sde_levy", "sde_implicit", "sde_stabilised", "langevin"),
     "law": ("exact",),
+    "jump": ("jumps",),
+    "leap": ("leaps",),
     "stencil": ("field",),
     "implicit": ("field_implicit",),
     "spectral": ("spectral",),

@@ -25,6 +25,7 @@ from sdesim.expressions import Expr
 from sdesim.methods.bound import BoundSDE
 from sdesim.methods.method import Method
 from sdesim.methods.vector import ZERO, Vector, add, multiply
+from sdesim.models.jumps import refuse_jumps
 from sdesim.models.sde import SDE
 from sdesim.parsing import parse
 
@@ -64,6 +65,7 @@ def _formula(name: str, **values: Any) -> Any:
 
 def check_bounds(model: SDE, method: Method) -> None:
     """Raise ValueError for bounds that this method cannot keep, with the cure."""
+    refuse_jumps(model, "a model with bounds")
     if method.requires is not None:
         raise ValueError(f"{method.name} takes models of a structure that bounds break; use euler_maruyama or milstein")
     if method.points is not None:

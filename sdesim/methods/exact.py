@@ -25,6 +25,7 @@ from sdesim.boundaries import Reflecting
 from sdesim.calculus import differentiate, evaluate, free_symbols, substitute
 from sdesim.expressions import Expr, const, is_zero, symbol
 from sdesim.methods.method import Method
+from sdesim.models.jumps import refuse_jumps
 from sdesim.models.sde import SDE
 
 Array: TypeAlias = NDArray[np.float64]
@@ -53,6 +54,7 @@ def recognise(model: SDE) -> Law:
     >>> recognise(ornstein_uhlenbeck()).form, recognise(cox_ingersoll_ross()).form
     ('linear', 'square root')
     """
+    refuse_jumps(model, "the exact law")
     drift = model.drift_in("ito")
     for form in (_reflected,) if model.bounds else (_linear, _geometric, _square_root):
         found = form(model, drift)

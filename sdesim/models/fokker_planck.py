@@ -17,6 +17,7 @@ from sdesim.boundaries import Absorbing, Dirichlet, Neumann
 from sdesim.calculus import differentiate, free_symbols, substitute
 from sdesim.expressions import Expr, const, is_zero, symbol, where
 from sdesim.grids import AXIS_NAMES, Grid
+from sdesim.models.jumps import refuse_jumps
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
 
@@ -41,6 +42,8 @@ def fokker_planck(sde: SDE, grid: Grid, *, name: str = "p", boundary: Mapping[st
     >>> equation.velocity["p"]["x"], equation.diffusivity["p"]["p"]
     (-k*x - 0.5*(s*(s*x) + s*x*s), 0.5*(s*x*(s*x)))
     """
+    if isinstance(sde, SDE):
+        refuse_jumps(sde, "fokker_planck")
     if not isinstance(sde, SDE) or not isinstance(grid, Grid):
         raise TypeError(f"fokker_planck takes an SDE and a Grid, got {type(sde).__name__} and {type(grid).__name__}")
     axis_of = _axes(sde, grid)

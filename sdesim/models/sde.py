@@ -19,6 +19,7 @@ import numpy as np
 from sdesim.boundaries import Absorbing, Reflecting
 from sdesim.calculus import differentiate, evaluate, free_symbols
 from sdesim.expressions import Expr, const, is_zero
+from sdesim.models.jumps import Jump, resolve_jumps
 from sdesim.parsing import RESERVED, as_expr
 from sdesim.printing import name_to_latex, to_latex, to_text
 from sdesim.wellformed import TAKEN, check_name
@@ -39,6 +40,7 @@ class SDE:
     interpretation : "ito", "stratonovich" or "hanggi-klimontovich".
     bounds : {"x": Reflecting(lo, hi) | Absorbing(lo, hi)}.
     units : {"x": "m", "time": "s", ...}, strings that go to the Dataset's attributes.
+    jumps : {"x": Jump(rate, size)}, or by a name of their own {"name": Jump(rate, {"x": size, "y": size})}.
 
     An expression is text, a number, a function of the names it uses, or a SymPy expression.
     Raises `EquationError` for an unknown name and ValueError for anything else that contradicts itself.
@@ -56,6 +58,7 @@ class SDE:
     interpretation: str
     bounds: Mapping[str, Reflecting | Absorbing]
     units: Mapping[str, str]
+    jumps: Mapping[str, Jump]
     channels: tuple[str, ...] = field(default=())
 
     def __init__(
@@ -67,6 +70,7 @@ class SDE:
         interpretation: str = "ito",
         bounds: Mapping[str, Reflecting | Absorbing] | None = None,
         units: Mapping[str, str] | None = None,
+        jumps: Mapping[str, Jump] | None = None,
     ) -> None:
         parameters = dict(parameters or {})
         _check_names(drift, parameters)
@@ -85,6 +89,7 @@ class SDE:
         put(self, "interpretation", interpretation)
         put(self, "bounds", dict(bounds or {}))
         put(self, "units", dict(units or {}))
+        put(self, "jumps", resolve_jumps(jumps or {}, list(drift), list(parameters)))
         put(self, "channels", tuple(dict.fromkeys(c for _, c in exprs)))
 
     @property
@@ -173,6 +178,7 @@ class SDE:
             "interpretation": self.interpretation,
             "bounds": dict(self.bounds),
             "units": dict(self.units),
+            "jumps": {name: jump.as_text() for name, jump in self.jumps.items()},
         }
 
     @classmethod
@@ -185,8 +191,9 @@ class SDE:
         lines = []
         for s, f in self.drift.items():
             terms = [f"({to_text(f)}) dt"] + [f"({to_text(g)}) dW_{c}" for (i, c), g in self.noise.items() if i == s]
+            terms += [f"({to_text(j.size[s])}) dN_{n}" for n, j in self.jumps.items() if s in j.size]
             lines.append(f"d{s} = {' + '.join(terms)}   [{name[self.interpretation]}]")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"N_{name}: {jump}" for name, jump in self.jumps.items())])
 
     __repr__ = __str__
 
@@ -205,7 +212,10 @@ class SDE:
             terms += [
                 rf"\left({to_latex(g)}\right) {dot}\mathrm{{d}}W_{{{c}}}" for (i, c), g in self.noise.items() if i == s
             ]
+            terms += [rf"\left({to_latex(j.size[s])}\right) \mathrm{{d}}N_{{{n}}}" for n, j in self.jumps.items()
+                      if s in j.size]  # fmt: skip
             lines.append(rf"\mathrm{{d}}{name_to_latex(s)} &= " + " + ".join(terms))
+        lines += [jump.to_latex(name) for name, jump in self.jumps.items()]
         return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
     def _repr_latex_(self) -> str:
