@@ -63,6 +63,21 @@ def choose(
     return choice
 
 
+def check_device(model: SDE | PDE, method: Method, device: str) -> None:
+    """Raise ValueError, naming those that can, for a method that generates no CUDA source where the device wants it.
+
+    >>> from sdesim.methods import find
+    >>> check_device(SDE({"x": "-x"}, {"x": 1}), find("heun", ("sde",)), "cuda")
+    """
+    if device == "cuda" and method.kind in ("law", "implicit", "spectral"):
+        if isinstance(model, SDE):
+            able = [m.name for m in rows(("sde",)) if m.refusal(model) is None]
+        else:
+            able = [m.name for m in rows(("stencil",)) if model.noise_kind in ("none", *m.noise)]
+        raise ValueError(f'{method.name} has no CUDA source: with device="cuda" use one of {", ".join(able)}, or '
+                         'device="cpu"')  # fmt: skip
+
+
 def _for_sde(model: SDE, name: str | None, dt: float | None, clock: NDArray[np.float64]) -> Choice:
     noise = model.noise_type
     if name == "exact":
@@ -72,7 +87,7 @@ def _for_sde(model: SDE, name: str | None, dt: float | None, clock: NDArray[np.f
         name, reason = _best_for(model)
     method = find(name, ("sde", "law", "jump", "leap"))
     if model.jumps and method.kind == "sde":
-        reason += f"; jumps by their exact law, after and before steps in turn: weak order {min(method.weak or 1, 2):g}"
+        reason += f"; jumps by their exact law, in turn after and before a step: weak order {min(method.weak or 1.0, 2):g}"
     if noise not in method.noise:
         able = ", ".join(m.name for m in rows(("sde",)) if m.refusal(model) is None)
         raise ValueError(f"{name} does not serve {noise} noise, which this model has; use one of {able}")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sdesim.boundaries import Absorbing
 from sdesim.certificates import certificates, settle
-from sdesim.choice import Choice, choose
+from sdesim.choice import Choice, check_device, choose
 from sdesim.ensemble import distributions, draw, member_numbers
 from sdesim.initial import is_list, over_members, pde_initial, sde_initial
 from sdesim.kernels.field_reference import Sheet
@@ -207,6 +207,7 @@ def prepare(
         choice = adaptive_choice(model, call["method"], call["dt"], clock, call["rtol"], call["atol"])
     else:
         choice = choose(model, call["method"], call["dt"], clock, state, values)
+    check_device(model, choice.method, device)
     kept = {
         "model": model, "initial": record, "times": clock[skip:], "members": _compact(numbers), "parameters": given,
         **call, "method": choice.method.name, "dt": choice.dt,

@@ -62,3 +62,40 @@ def test_a_file_that_was_tampered_with_is_refused(tmp_path: Path) -> None:
             sim.rerun(path)
     with pytest.raises(ValueError, match="no attribute 'sdesim_provenance'"):
         sim.rerun(xr.Dataset())
+
+
+def test_a_window_of_one_member_saved_more_finely() -> None:
+    model = sim.SDE({"x": "-x"}, {"x": "0.3 + 0.1*x"}, bounds={"x": sim.Absorbing(hi=4.0)})
+    for start in (0.0, -1.0):
+        ds = sim.simulate(model, {"x": 1.0}, start + np.array([0.5, 1.0, 2.0]), members=9, seed=5)
+        fine = start + np.array([0.9, 1.0, 1.0371, 1.5, 2.0])
+        part = sim.rerun(ds, members=[7], times=fine)
+        assert part.sizes["member"] == 1 and part.time.values.tolist() == fine.tolist()
+        for t in start + np.array([1.0, 2.0]):
+            assert part.x.sel(time=t).item() == ds.x.sel(member=7, time=t).item()
+        again = sim.rerun(part, times=[start + 1.0371])
+        assert again.x.item() == part.x.sel(time=start + 1.0371).item()
+    with pytest.raises(ValueError, match="starts at -0.5"):
+        sim.rerun(ds, times=[-0.7, 1.0])
+    with pytest.raises(ValueError, match="increasing"):
+        sim.rerun(ds, times=[1.0, 0.5])
+
+
+@pytest.mark.parametrize("model, method", [
+    (sim.SDE({"x": "-x"}, {"x": "0.3"}), "exact"), (sim.PDE(GRID, diffusivity=0.01, noise=sim.WhiteNoise(0.1)), None),
+])  # fmt: skip
+def test_noise_from_save_to_save_has_windows_of_its_own_times(model: Any, method: str | None) -> None:
+    ds = sim.simulate(model, 1.0, [0.1, 0.25, 0.3, 0.7], members=3, seed=5, method=method)
+    part = sim.rerun(ds, members=[1], times=[0.25, 0.3])
+    name = "x" if method else "u"
+    xr.testing.assert_equal(part[name], ds[name].isel(member=[1], time=[1, 2]))
+    with pytest.raises(ValueError, match="choose times among its own"):
+        sim.rerun(ds, times=[0.2, 0.3])
+
+
+def test_what_a_surrogate_drew_is_not_run_again(tmp_path: Path) -> None:
+    ds = sim.simulate(*RUNS["arrays"][:2], [0.0, 0.5], members=6, dt=0.05).assign_attrs(synthetic='{"calls": 18}')
+    path = sim.save(ds, tmp_path / "drawn.nc")
+    for source in (ds, path):
+        with pytest.raises(ValueError, match="drawn by a surrogate"):
+            sim.rerun(source)

@@ -394,3 +394,14 @@ def test_a_dataset_that_lost_its_provenance_says_so(whole):
 def test_unknown_names_of_the_library_list_what_there_is():
     with pytest.raises(AttributeError, match="it has Absorbing"):
         sim.simulat  # noqa: B018
+
+
+@pytest.mark.parametrize("model, method, able", [
+    (sim.SDE({"x": "-x"}, {"x": "0.5"}), "exact", "heun"),
+    (sim.PDE(GRID, diffusivity=0.1), None, "rkl2"),
+    (sim.PDE(GRID, diffusivity=0.1), "crank_nicolson", "rkl2"),
+    (sim.PDE(GRID, diffusivity=0.1, reaction="u - u**3"), "etdrk4", "rkl2"),
+])  # fmt: skip
+def test_a_method_without_cuda_source_is_refused_on_the_gpu(model, method, able):
+    with pytest.raises(ValueError, match=rf"has no CUDA source.*{able}"):
+        sim.simulate(model, 1.0, [0.1], method=method, device="cuda")
