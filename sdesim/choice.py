@@ -87,7 +87,7 @@ def _for_sde(model: SDE, name: str | None, dt: float | None, clock: NDArray[np.f
         name, reason = _best_for(model)
     method = find(name, ("sde", "law", "jump", "leap"))
     if model.jumps and method.kind == "sde":
-        reason += f"; jumps by their exact law, in turn after and before a step: weak order {min(method.weak or 1.0, 2):g}"
+        reason += f"; jumps by their exact law, after and before steps in turn: weak order {min(method.weak or 1, 2):g}"
     if noise not in method.noise:
         able = ", ".join(m.name for m in rows(("sde",)) if m.refusal(model) is None)
         raise ValueError(f"{name} does not serve {noise} noise, which this model has; use one of {able}")
