@@ -22,6 +22,7 @@ from sdesim.methods.method import Method
 from sdesim.methods.modal import ModalModel, split
 from sdesim.models.pde import PDE, entries
 
+SHARED_CELLS = 1 << 18  # a transform of fewer cells takes less time than handing it to threads
 BLOCK_VALUES = 1 << 16  # cells times members of a block: ½ MB for each array, so that a few stay in the cache
 
 
@@ -110,11 +111,15 @@ def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], para
     block = max(1, min(BLOCK_VALUES // model.grid.size, -(-members.size // threads)))
     cuts = [slice(first, min(first + block, members.size)) for first in range(0, members.size, block)]
     states = np.empty((times.size, *initial.shape))
+    # few large blocks: threads share out the lines of their transforms, each line the same bits
+    workers = max(1, threads // len(cuts)) if model.grid.size >= SHARED_CELLS else 1
 
     def run(cut: slice) -> None:
+        from scipy import fft
+
         from sdesim.kernels.spectral_run import Fused, Reference
 
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), fft.set_workers(workers):
             own = {name: value[cut] if np.ndim(value) else value for name, value in parameters.items()}
             lifts = lift_values(form, own)
             u = [transform.forward(initial[i, cut] - lifts[i]) for i, transform in enumerate(form.transforms)]
@@ -144,7 +149,7 @@ def _advance(stepper: Any, form: ModalModel, times: NDArray[np.float64], dt: flo
             stepper.step(float(start) + k * h, h, number)
             number += 1
         for i, transform in enumerate(form.transforms):
-            out[save, i] = transform.inverse(stepper.u[i]) + lifts[i]
+            np.add(transform.inverse(stepper.u[i]), lifts[i], out=out[save, i])
 
 
 def lift_values(form: ModalModel, parameters: Mapping[str, Any]) -> list[Any]:

@@ -85,6 +85,7 @@ class Fused:
                                          {**self.form.modal, **self.form.physical}.items()}
         self.arrays |= {f"@u{i}": np.ascontiguousarray(modes) for i, modes in enumerate(u)}
         self.spare: dict[str, Array] = {}
+        self.ready: dict[int, list[tuple[Body, tuple[str, ...]]]] = {}
         tags = {str(self.form.tag(i)) for i in range(len(u)) if self.form.is_paired(i)}
         self.paired = {name for name in self.form.modal if name.startswith("%") and name.split(".")[1] in tags}
         self.h = float("nan")
@@ -123,7 +124,9 @@ class Fused:
             if isinstance(step, Pass):
                 for name, value in step.outputs.items():
                     array = _base(name)
-                    self.arrays[array] = self._buffer(array, self._shape(step.space, value))
+                    if array not in self.spare:
+                        self.spare[array] = np.empty((self.count, *self._shape(step.space, value)))
+                    self.arrays[array] = self.spare[array]
                 self._pass(step.outputs, t, h, self.count)
             else:
                 transform = self.form.transforms[step.state]
@@ -136,19 +139,23 @@ class Fused:
         return self.arrays[_base(body({"": value}, self._scalars).arrays[0])].shape[1:]
 
     def _pass(self, outputs: Mapping[str, Expr], t: float, h: float, count: int) -> None:
-        """One kernel for each shape and stride of output (states may differ in their transforms)."""
+        if id(outputs) not in self.ready:  # the program keeps its passes, so that they are told by their place
+            self.ready[id(outputs)] = self._bodies(outputs)
+        known = {**self.numbers, "t": t, "@h": h}
+        for code, names in self.ready[id(outputs)]:
+            scalars = np.empty((len(code.scalars), count))
+            for k, name in enumerate(code.scalars):
+                scalars[k] = known[name]
+            out, inputs = ([self._view(name, code.stride) for name in some] for some in (names, code.arrays))
+            self.kernels.passes(code)(out, inputs, scalars)
+
+    def _bodies(self, outputs: Mapping[str, Expr]) -> list[tuple[Body, tuple[str, ...]]]:
+        """One body for each shape and stride of output (states may differ in their transforms), and its outputs."""
         groups: dict[tuple[Any, ...], dict[str, Expr]] = {}
         for name, value in outputs.items():
             stride = 2 if name != _base(name) or name in self.paired else 1
             groups.setdefault((self.arrays[_base(name)].shape, stride), {})[name] = value
-        for (_, stride), group in groups.items():
-            code = body(group, self._scalars, stride)
-            known = {**self.numbers, "t": np.float64(t), "@h": np.float64(h)}
-            scalars = np.empty((len(code.scalars), count))
-            for k, name in enumerate(code.scalars):
-                scalars[k] = known[name]
-            out, inputs = ([self._view(name, stride) for name in names] for names in (group, code.arrays))
-            self.kernels.passes(code)(out, inputs, scalars)
+        return [(body(group, self._scalars, stride), tuple(group)) for (_, stride), group in groups.items()]
 
     def _view(self, name: str, stride: int) -> Array:
         """The array of this name; every second number of it, from the second on for imaginary parts, at stride 2."""

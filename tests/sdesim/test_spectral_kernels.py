@@ -139,3 +139,13 @@ def test_one_bad_member_spoils_no_other():
     assert bad.status.tolist() == [0, 0, 1, 0, 0] and not good.status.any()
     others = [0, 1, 3, 4]
     assert np.array_equal(bad.states[:, :, others], good.states[:, :, others])
+
+
+@pytest.mark.parametrize("edges", [{"x": Periodic(), "y": Periodic()}, {"x": Dirichlet(0.0)}, {"x": Periodic()}])
+def test_threads_that_share_a_transform_give_the_same_bits(monkeypatch, edges):
+    monkeypatch.setattr("sdesim.integrate_field.SHARED_CELLS", 1)
+    model = PDE(Grid(x=(0.0, 1.0, 37), y=(0.0, 1.0, 54)), diffusivity=0.01, reaction="u - u**3", boundary=edges)
+    u = np.random.default_rng(0).random((1, 1, 54, 37))
+    one, *more = (integrate(model, find("etdrk4", ("spectral",)), u, {}, np.array([0.0, 0.1, 0.3]), 0.05,
+                                            seed=0, members=np.arange(1), threads=k).states for k in (1, 2, 3))
+    assert all(np.array_equal(one, other) for other in more)
