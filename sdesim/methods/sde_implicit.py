@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -64,10 +65,10 @@ def dot(a: Vector, b: Vector) -> Any:
     return total
 
 
-def _length(ahead: Callable[[float], Vector], F: Vector) -> Any:
-    """The root of ψ along Newton's direction, `ahead` being F(z + λΔ) by λ."""
+def _length(missing: Callable[[Vector], Vector], z: Vector, step: Vector, F: Vector) -> Any:
+    """The root of ψ along Newton's direction from z, where `missing` is F."""
     size = dot(F, F) + _TINY
-    whole, tenth = dot(ahead(1.0), F) / size, dot(ahead(0.1), F) / size
+    whole, tenth = (dot(missing(z + step * reach), F) / size for reach in (1.0, 0.1))
     bend = np.where(whole > -3.0, whole, (tenth - 0.9) * 100.0)
     length = 2.0 / (np.sqrt(np.where(bend < 0.25, 1.0 - bend * 4.0, 0.0)) + 1.0)
     return np.where(length > 0.01, length, 0.01)
@@ -89,7 +90,7 @@ def solve(m: Any, t: Any, base: Vector, gamma: Any, guess: Vector) -> Vector:
     for k in range(2 if m.is_affine else ITERATIONS):
         step = direction(z, F)
         if k < SEARCHED and not m.is_affine:
-            step = step * _length(lambda reach, z=z, step=step: missing(z + step * reach), F)
+            step = step * _length(missing, z, step, F)
         z = z + step
         if m.is_affine and m.dimension == 1:
             return z
@@ -151,6 +152,24 @@ def few_states(model: Any) -> None:
         )
 
 
+@lru_cache
+def theta(number: str) -> Method:
+    """The θ-method of one's choice, "theta(0.7)"; ValueError for θ outside [0, 1].
+
+    >>> theta("0.5").order
+    2.0
+    """
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"theta(θ) takes θ from 0 (explicit) to 1 (implicit), as in theta(0.7); got {number!r}")
+    order = 2.0 if value == 0.5 else 1.0
+    return Method(f"theta({number})", theta_euler(value), "sde", "Kloeden & Platen 1992, eq. 12.2.6", NOISE_TYPES,
+                  "ito", order, 0.5, 1.0, "stiff drifts if θ ≥ ½, at most 8 states", few_states)  # fmt: skip
+
+
 _COMMUTING = ("none", "additive", "scalar", "diagonal", "commutative")
 METHODS = (
     Method("implicit_euler", theta_euler(1.0), "sde", "Kloeden & Platen 1992, eq. 12.2.2", NOISE_TYPES, "ito",
@@ -162,3 +181,4 @@ METHODS = (
     Method("sdirk_sra", sdirk_sra, "sde", "Alexander 1977, doi:10.1137/0714068, with Rößler 2010, theorem 6.1",
            ("none", "additive"), "ito", 2.0, 1.5, 2.0, "stiff drifts, at most 8 states; L-stable", few_states),
 )  # fmt: skip
+FAMILIES = {"theta": theta}

@@ -7,6 +7,8 @@ stable (also in mean square, as far as the equation itself is) for h·ρ ≤ (2 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from numpy.polynomial import Chebyshev
@@ -43,9 +45,23 @@ def skrock(s: int) -> Callable[..., Vector]:
     return step
 
 
+@lru_cache
+def skrock_of(number: str) -> Method:
+    """SK-ROCK with stages of one's choice, "skrock(8)"; ValueError for other than 2 to 100.
+
+    >>> skrock_of("8").details[-3:]
+    '124'
+    """
+    s = int(number) if number.isdecimal() else 0
+    if not 2 <= s <= 100:
+        raise ValueError(f"skrock(s) takes 2 to 100 stages, as in skrock(8); got {number!r}")
+    return Method(f"skrock({s})", skrock(s), "sde", _SOURCE, NOISE_TYPES, "ito", 1.0, 0.5, 1.0, _reach(s))
+
+
+def _reach(s: int) -> str:
+    return f"stiff drifts with real negative rates ρ: stable for h·ρ ≤ {(2 - 4 * DAMPING / 3) * s * s:.0f}"
+
+
 _SOURCE = "Abdulle, Almuslimani & Vilmart 2018, doi:10.1137/17M1145859"
-METHODS = tuple(
-    Method(f"skrock{s}", skrock(s), "sde", _SOURCE, NOISE_TYPES, "ito", 1.0, 0.5, 1.0,
-           f"stiff drifts with real negative rates ρ: stable for h·ρ ≤ {(2 - 4 * DAMPING / 3) * s * s:.0f}")
-    for s in (5, 10, 20)
-)  # fmt: skip
+METHODS = tuple(replace(skrock_of(str(s)), name=f"skrock{s}") for s in (5, 10, 20))
+FAMILIES = {"skrock": skrock_of}

@@ -251,7 +251,8 @@ def stationary(model, method, h):
     return fixed / fixed[0]
 
 
-@pytest.mark.parametrize("method, theta", [("euler_maruyama", 0.0), ("trapezoidal", 0.5), ("implicit_euler", 1.0)])
+@pytest.mark.parametrize("method, theta", [("euler_maruyama", 0.0), ("trapezoidal", 0.5), ("implicit_euler", 1.0),
+                                           ("theta(0.2)", 0.2), ("theta(0.7)", 0.7)])  # fmt: skip
 @pytest.mark.parametrize("h", [0.1, 0.9])
 def test_the_stationary_variance_of_the_theta_method(method, theta, h):
     k, s = 1.3, 0.8

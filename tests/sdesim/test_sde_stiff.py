@@ -84,7 +84,7 @@ def lorenz96(n, rate):
     """A ring of n states with a strong cubic damping, its noise in every second one."""
     states = [f"x{i}" for i in range(n)]
     drift = {s: f"(x{(i + 1) % n} - x{(i - 2) % n})*x{(i - 1) % n} - {rate}*{s}**3 + 8" for i, s in enumerate(states)}
-    return sim.SDE(drift, {s: "0.5" for s in states[::2]})
+    return sim.SDE(drift, dict.fromkeys(states[::2], "0.5"))
 
 
 @pytest.mark.parametrize("method", ["implicit_euler", "sdirk_sra"])
@@ -124,10 +124,23 @@ def test_implicit_methods_say_how_many_states_they_serve():
 # ---- stabilised methods
 
 
-@pytest.mark.parametrize("s", [5, 10, 20])
+@pytest.mark.parametrize("name, what", [("theta(1.2)", "θ from 0"), ("theta()", "θ from 0"), ("skrock(1)", "2 to 100"),
+                                        ("skrock(4.5)", "2 to 100"), ("heun(2)", "no method")])  # fmt: skip
+def test_a_family_of_methods_says_what_it_takes(name, what):
+    with pytest.raises(ValueError, match=what):
+        sim.simulate(STIFF, {"x": 1.0, "y": 1.0}, [1.0], dt=0.1, method=name)
+
+
+@pytest.mark.parametrize("name, same", [("theta(1)", "implicit_euler"), ("theta(0.5)", "trapezoidal"), ("skrock(10)", "skrock10")])
+def test_a_member_of_a_family_is_the_method_of_that_number(name, same):
+    one, other = (sim.simulate(STIFF, {"x": 1.0, "y": 1.0}, [0.1], dt=0.01, members=5, method=m) for m in (name, same))
+    assert one.attrs["method"] == name and np.array_equal(one.x, other.x) and np.array_equal(sim.rerun(one).x, one.x)
+
+
+@pytest.mark.parametrize("s", [5, 8, 10, 20])
 def test_skrock_has_the_stability_function_of_its_paper(s):
     # Abdulle, Almuslimani & Vilmart 2018, eq. 3.6: X' = A(p) X + B(p) q ξ X for dX = λX dt + μX dW, p = λh, q = μ√h
-    step = find(f"skrock{s}", ("sde",)).step
+    step = find(f"skrock({s})", ("sde",)).step
     w0 = 1 + DAMPING / s**2
     T = Chebyshev.basis(s)
     w1 = T(w0) / T.deriv()(w0)
