@@ -27,7 +27,7 @@ import sdesim as sim
 from sdesim.integrate import integrate
 from sdesim.kernels.llvm import Compiled, loop
 from sdesim.kernels.machines import VOID
-from sdesim.kernels.sde_llvm import _fill
+from sdesim.kernels.sde_llvm import fill_function
 from sdesim.kernels.sde_trace import trace
 from sdesim.methods import find
 from sdesim.streams import normal_pair
@@ -177,7 +177,7 @@ def step_time(options: dict[str, Any], method: str, dtype: str, threads: int) ->
 def normal_time(dtype: str, block: int = 512, visits: int = 20_000) -> float:
     """ns per normal, from the kernels' own function that fills the rows of a block of members."""
     module = ir.Module()
-    fill = _fill(module, "fill", normal_pair)
+    fill = fill_function(module, "fill", normal_pair)
     fn = ir.Function(module, ir.FunctionType(VOID, [a.type for a in fill.args]), "visit")
     b = ir.IRBuilder(fn.append_basic_block())
     first, second, members, n, visits_, *rest = fn.args

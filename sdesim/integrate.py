@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sdesim.arithmetic import NUMPY
+from sdesim.arithmetic import NUMPY, NUMPY32, Machine
 from sdesim.kernels.sde_bridge import COLUMNS, joint, single, weights
 from sdesim.kernels.sde_jumps import apply_jumps
 from sdesim.kernels.sde_trace import SDETrace, trace
@@ -26,6 +26,7 @@ from sdesim.methods.bound import BoundSDE, Wiener
 from sdesim.methods.method import Method
 from sdesim.methods.vector import Vector, is_structural_zero
 from sdesim.models.sde import SDE
+from sdesim.reals import DOUBLE, SINGLE, Format
 from sdesim.streams import Purpose, normals, seed_key, signs, step_uniforms
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ Folded = TypeVar("Folded", bound=_Folding)
 
 @dataclass(frozen=True)
 class SDEResult:
-    """States (time, state, member), and a status for each member: 0 finite throughout, 1 not."""
+    """States (time, state, member) in the format of the initial ones, and a status for each member: 0 finite throughout, 1 not."""
 
-    states: NDArray[np.float64]
+    states: NDArray[Any]
     status: NDArray[np.int8]
 
 
@@ -89,20 +90,27 @@ def save_plan(times: NDArray[np.float64], h: float) -> SavePlan:
 class _Reference:
     """The loop in NumPy, on all members at once: the meaning of the generated kernels, bit for bit."""
 
-    def __init__(self, model: SDE, method: Method, parameters: Mapping[str, Any], seed: int, members: Any) -> None:
-        self.m = BoundSDE(model, method.calculus or "ito", parameters)
+    def __init__(
+        self, model: SDE, method: Method, parameters: Mapping[str, Any], seed: int, members: Any, machine: Machine
+    ) -> None:
+        self.machine, self.dtype = machine, np.dtype(machine.form.name)
+        values = {name: np.asarray(value, self.dtype)[()] for name, value in parameters.items()}
+        self.m = BoundSDE(model, method.calculus or "ito", values, machine)
         self.method, self.seed, self.members = method, seed, members
         traced = trace(model, method, frozenset())
         self.joint, self.jumps = traced.joint, traced.jumps
 
     def draw(self, s: int, kind: str, word: int) -> NDArray[np.float64]:
         """A random number of step s for each member, as the symbols of `kernels.sde_trace` name them."""
-        if kind in "bu":
-            return (signs if kind == "b" else step_uniforms)(self.seed, self.members, s, word)
-        return normals(self.seed, self.members, s, word, Purpose.STEP if kind == "z" else Purpose.AUXILIARY)
+        if kind == "u":
+            return step_uniforms(self.seed, self.members, s, word)
+        if kind == "b":
+            return signs(self.seed, self.members, s, word, self.machine)
+        purpose = Purpose.STEP if kind == "z" else Purpose.AUXILIARY
+        return normals(self.seed, self.members, s, word, purpose, self.machine)
 
     def step(
-        self, y: Vector, t: float, h: float, root: float, s: int, own: Mapping[tuple[str, int], Any] | None = None
+        self, y: Vector, t: float, h: Any, root: Any, s: int, own: Mapping[tuple[str, int], Any] | None = None
     ) -> Vector:
         """A step with the numbers of step s; those in `own` in place of them. Jumps come after it if s is even."""
         def jump(x: Sequence[Any], at: float) -> Vector:
@@ -115,18 +123,19 @@ class _Reference:
 
         dW = Vector(draw("z", c) * root for c in range(len(self.m.channels)))
         start = jump(y, t) if s & 1 else y
-        stepped = self.method.step(self.m, np.float64(t), start, np.float64(h), Wiener(dW, root, draw))
-        count = len(self.members)
-        end = Vector(np.broadcast_to(0.0 if is_structural_zero(v) else v, count) for v in stepped)
+        stepped = self.method.step(self.m, self.machine.number(t), start, h, Wiener(dW, root, draw))
+        count, zero = len(self.members), self.machine.number(0.0)
+        end = Vector(np.broadcast_to(zero if is_structural_zero(v) else v, count) for v in stepped)
         return end if s & 1 else jump(end, t + h)
 
-    def run(self, initial: NDArray[np.float64], t0: float, h: float, plan: SavePlan) -> NDArray[np.float64]:
-        y, s, root = Vector(initial), 0, np.sqrt(h)
-        out = np.empty((len(plan.due), *initial.shape))
+    def run(self, initial: NDArray[Any], t0: float, h: float, plan: SavePlan) -> NDArray[Any]:
+        y, s = Vector(initial), 0
+        own_h, root = self.machine.number(h), self.machine.number(float(np.sqrt(h)))
+        out = np.empty((len(plan.due), *initial.shape), self.dtype)
         path: dict[tuple[str, int], Any] = {}
-        for j, (due, row) in enumerate(zip(plan.due, plan.bridge, strict=True)):
+        for j, (due, row) in enumerate(zip(plan.due, plan.bridge.astype(self.dtype), strict=True)):
             while s < due:
-                y, s = self.step(y, t0 + s * h, h, root, s), s + 1
+                y, s = self.step(y, t0 + s * h, own_h, root, s), s + 1
             if row[3] == 0.0:
                 out[j] = y
             else:
@@ -136,56 +145,65 @@ class _Reference:
 
     def bridge(self, path: dict[tuple[str, int], Any], s: int, row: Any) -> tuple[dict[Any, Any], dict[Any, Any]]:
         """(W and J at this save, the normals of the partial step to it)."""
-        here, own = {}, {}
+        here, own, m = {}, {}, self.machine
         for c in range(len(self.m.channels)):
-            word = int(row[5]) << 16 | c
-            first, second = (normals(self.seed, self.members, 2 * s + k, word, Purpose.BRIDGE) for k in (0, 1))
-            W, J = (path[kind, c] if row[5] else np.float64(0.0) for kind in "WJ")
+            word, place = int(row[5]) << 16 | c, m.form.draws * s
+            first, second = (normals(self.seed, self.members, place + k, word, Purpose.BRIDGE, m) for k in (0, 1))
+            W, J = (path[kind, c] if row[5] else m.number(0.0) for kind in "WJ")
             z = self.draw(s, "z", c)
             if self.joint and self.joint[c] >= 0:
                 a = self.draw(s, "a", c)
-                here["W", c], here["J", c], own["z", c], own["a", c] = joint(NUMPY, row, z, a, W, J, (first, second))
+                here["W", c], here["J", c], own["z", c], own["a", c] = joint(m, row, z, a, W, J, (first, second))
             else:
                 here["W", c], own["z", c] = single(row, z, W, first)
                 here["J", c] = W  # unused
         return here, own
 
 
+def format_of(array: NDArray[Any]) -> Format:
+    """The format of an array's numbers.
+
+    >>> format_of(np.zeros(2, np.float32)).bits
+    32
+    """
+    return SINGLE if array.dtype == np.float32 else DOUBLE
+
+
 @lru_cache(maxsize=64)
-def _kernel(tr: SDETrace) -> SDEKernel:
+def _kernel(tr: SDETrace, form: Format) -> SDEKernel:
     from sdesim.kernels.sde_llvm import SDEKernel
 
-    return SDEKernel(tr)
+    return SDEKernel(tr, form)
 
 
 class _Blocks:
     """The generated kernel on blocks of members, each block through every save in one call."""
 
     def __init__(
-        self, tr: SDETrace, initial: NDArray[np.float64], parameters: Mapping[str, Any], seed: int, members: Any
+        self, tr: SDETrace, initial: NDArray[Any], parameters: Mapping[str, Any], seed: int, members: Any
     ) -> None:
         from sdesim.kernels.sde_llvm import BLOCK
 
-        self.kernel, self.block = _kernel(tr), BLOCK
+        self.kernel, self.block = _kernel(tr, format_of(initial)), BLOCK
         self.initial, self.members = initial, np.ascontiguousarray(members, np.int64)
         self.varying = [np.broadcast_to(np.asarray(parameters[n], float), len(members)) for n in tr.varying]
         uniform = [0.0 if n in tr.varying else float(parameters[n]) for n in tr.parameters]
-        self.uniform = np.array([*uniform, 0.0])
+        self.uniform = np.array([*uniform, 0.0], initial.dtype)
         self.key = [int(k) for k in seed_key(seed)]
 
-    def run(self, start: int, t0: float, h: float, plan: SavePlan, out: NDArray[np.float64], first: int = 0) -> None:
+    def run(self, start: int, t0: float, h: float, plan: SavePlan, out: NDArray[Any], first: int = 0) -> None:
         """The block from position `start` on, into `out` (save, state, member), whose members begin at `first`."""
         stop = min(start + self.block, len(self.members))
-        n, d = stop - start, self.kernel.trace.dimension
-        state, scratch = np.zeros((d, self.block)), np.zeros((self.kernel.scratch_rows, self.block))
-        varying = np.zeros((max(1, len(self.varying)), self.block))
+        n, counts = stop - start, (len(self.initial), self.kernel.scratch_rows, max(1, len(self.varying)))
+        state, scratch, varying = (np.zeros((rows, self.block), out.dtype) for rows in counts)
+        bridge = plan.bridge.astype(out.dtype, copy=False)
         state[:, :n] = self.initial[:, start:stop]
         for row, values in zip(varying, self.varying, strict=False):
             row[:n] = values[start:stop]
-        arrays, target = (state, scratch, varying, self.uniform), out.ctypes.data + 8 * (start - first)
+        arrays, target = (state, scratch, varying, self.uniform), out.ctypes.data + out.itemsize * (start - first)
         self.kernel.run(
             self.members[start:].ctypes.data, n, *(a.ctypes.data for a in arrays), target,
-            out.shape[-1], len(plan.due), plan.due.ctypes.data, 0, plan.bridge.ctypes.data, t0, h,
+            out.shape[-1], len(plan.due), plan.due.ctypes.data, 0, bridge.ctypes.data, t0, h,
             float(np.sqrt(h)), *self.key,
         )  # fmt: skip
 
@@ -206,7 +224,8 @@ def integrate(
 ) -> SDEResult:
     """Integrate an ensemble from times[0] through the save times with steps of dt.
 
-    `initial` is (state, member); a parameter is a number or an array over members; `members` are the members' numbers,
+    `initial` is (state, member), and its format, float64 or float32, that of all arithmetic but the clock's, which is
+    float64: the time of step s is t₀ + s·h, rounded to the format where the equations use it. A parameter is a number or an array over members; `members` are the members' numbers,
     which with the seed fix the noise. `backend` "kernel" runs generated machine code, "cuda" the same on a GPU, "numpy"
     the reference; all give the same bits, in any blocking. `progress(n)` is called as blocks of n members end.
     """
@@ -214,7 +233,8 @@ def integrate(
     t0 = float(times[0])
     if backend == "numpy":
         with np.errstate(all="ignore"):
-            states = _Reference(model, method, parameters, seed, members).run(initial, t0, dt, plan)
+            machine = NUMPY if format_of(initial) is DOUBLE else NUMPY32
+            states = _Reference(model, method, parameters, seed, members, machine).run(initial, t0, dt, plan)
     elif backend == "cuda":
         from sdesim.kernels.sde_device import run_on_gpu
 
@@ -224,7 +244,7 @@ def integrate(
             tr, initial, parameters, t0=t0, h=dt, due=plan.due, bridge=plan.bridge, seed=seed, members=members
         )
     else:
-        states = np.empty((len(times), *initial.shape))
+        states = np.empty((len(times), *initial.shape), initial.dtype)
         varying = frozenset(n for n, v in parameters.items() if np.ndim(v))
         blocks = _Blocks(trace(model, method, varying), initial, parameters, seed, members)
         starts = range(0, len(members), blocks.block)
@@ -263,9 +283,9 @@ def fold(
     def work(own: range) -> Folded:
         kept = begin()
         for start in own:
-            states = np.empty((len(times), len(initial), min(blocks.block, len(members) - start)))
+            states = np.empty((len(times), len(initial), min(blocks.block, len(members) - start)), initial.dtype)
             blocks.run(start, t0, dt, plan, states, start)
-            kept.add(states)
+            kept.add(states.astype(np.float64, copy=False))
         return kept
 
     with ThreadPoolExecutor(max(1, threads)) as pool:

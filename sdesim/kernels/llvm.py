@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -38,11 +38,11 @@ def integer(value: int) -> ir.Constant:
 
 @contextmanager
 def loop(
-    builder: ir.IRBuilder, stop: Any, start: Any = None, name: str = "i", interleave: int = 0
+    builder: ir.IRBuilder, stop: Any, start: Any = None, name: str = "i", hints: Mapping[str, int] | None = None
 ) -> Iterator[Any]:
     """Emit `for i in range(start, stop)`; the body is what is built inside the `with`, which yields i.
 
-    `interleave` vectors are worked on at once where a body is one long chain of operations that wait for each other.
+    `hints` go to LLVM's vectoriser, as "vectorize.width" (numbers in a vector) and "interleave.count" (vectors at once).
 
     >>> f = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), [I64]), "f")
     >>> b = ir.IRBuilder(f.append_basic_block())
@@ -61,10 +61,10 @@ def loop(
     yield counter
     counter.add_incoming(builder.add(counter, integer(1)), builder.block)
     back = builder.branch(head)
-    if interleave:
-        hint = [ir.MetaDataString(builder.module, "llvm.loop.interleave.count"), ir.Constant(I32, interleave)]
-        node = builder.module.add_metadata([builder.module.add_metadata(hint)])
-        node.operands = (node, node.operands[-1])  # a loop's metadata begins with itself
+    if hints:
+        told = [[ir.MetaDataString(builder.module, f"llvm.loop.{name}"), ir.Constant(I32, n)] for name, n in hints.items()]
+        node = builder.module.add_metadata([builder.module.add_metadata(hint) for hint in told])
+        node.operands = (node, *node.operands[-len(told) :])  # a loop's metadata begins with itself
         back.set_metadata("llvm.loop", node)
     builder.position_at_end(after)
 

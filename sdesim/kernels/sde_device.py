@@ -12,38 +12,40 @@ from numpy.typing import NDArray
 from sdesim.kernels.cuda import compile_for_host
 from sdesim.kernels.sde_cuda import cuda_source
 from sdesim.kernels.sde_trace import SDETrace
+from sdesim.reals import DOUBLE, SINGLE, Format
 from sdesim.streams import seed_key
 
 THREADS = 128
 
 
 def _arguments(
-    tr: SDETrace, initial: NDArray[np.float64], parameters: Mapping[str, Any], members: NDArray[np.int64]
+    tr: SDETrace, initial: NDArray[Any], parameters: Mapping[str, Any], members: NDArray[np.int64]
 ) -> list[NDArray[Any]]:
-    """(members, initial, varying, uniform) as contiguous arrays."""
+    """(members, initial, varying, uniform) as contiguous arrays, the last three in the initial states' format."""
+    real = initial.dtype
     varying = [np.broadcast_to(np.asarray(parameters[n], float), len(members)) for n in tr.varying]
     uniform = [0.0 if n in tr.varying else float(parameters[n]) for n in tr.parameters]
     return [
         np.ascontiguousarray(members, np.int64),
-        np.ascontiguousarray(initial, np.float64),
-        np.ascontiguousarray(np.array(varying) if varying else np.zeros((1, len(members)))),
-        np.array([*uniform, 0.0]),
+        np.ascontiguousarray(initial),
+        np.ascontiguousarray(np.array(varying, real) if varying else np.zeros((1, len(members)), real)),
+        np.array([*uniform, 0.0], real),
     ]
 
 
-def host_entries(*traces: SDETrace) -> list[Any]:
+def host_entries(*traces: SDETrace, form: Format = DOUBLE) -> list[Any]:
     """The CUDA source of the traces, compiled as C++ in one go: an entry for each, for `run_on_host`.
 
     Raises FileNotFoundError if there is no C++ compiler.
     """
-    library = compile_for_host(cuda_source(*traces))
+    library = compile_for_host(cuda_source(*traces, form=form))
     return [getattr(library, f"host_run_{i}") for i in range(len(traces))]
 
 
 def run_on_host(
     entry: Any,
     tr: SDETrace,
-    initial: NDArray[np.float64],
+    initial: NDArray[Any],
     parameters: Mapping[str, Any],
     *,
     t0: float,
@@ -52,11 +54,12 @@ def run_on_host(
     bridge: NDArray[np.float64],
     seed: int,
     members: NDArray[np.int64],
-) -> NDArray[np.float64]:
+) -> NDArray[Any]:
     """One of `host_entries`, the CUDA source of the trace, run on the host: states (time, state, member)."""
-    out = np.empty((len(due), *initial.shape))
+    out = np.empty((len(due), *initial.shape), initial.dtype)
     arrays = _arguments(tr, initial, parameters, members)
-    pointers = [ctypes.c_void_p(a.ctypes.data) for a in (*arrays, out, due, np.ascontiguousarray(bridge))]
+    arrays += [out, due, np.ascontiguousarray(bridge, out.dtype)]
+    pointers = [ctypes.c_void_p(a.ctypes.data) for a in arrays]
     integer, real, word = ctypes.c_longlong, ctypes.c_double, ctypes.c_ulonglong
     numbers = (real(t0), real(h), real(float(np.sqrt(h))), *(word(int(k)) for k in seed_key(seed)))
     head, tail = pointers[:1], pointers[1:5]
@@ -66,7 +69,7 @@ def run_on_host(
 
 def run_on_gpu(
     tr: SDETrace,
-    initial: NDArray[np.float64],
+    initial: NDArray[Any],
     parameters: Mapping[str, Any],
     *,
     t0: float,
@@ -75,7 +78,7 @@ def run_on_gpu(
     bridge: NDArray[np.float64],
     seed: int,
     members: NDArray[np.int64],
-) -> NDArray[np.float64]:
+) -> NDArray[Any]:
     """The CUDA source on the GPU: states (time, state, member), copied back to the host.
 
     Raises ModuleNotFoundError with the install command if CuPy is missing.
@@ -86,14 +89,15 @@ def run_on_gpu(
         raise ModuleNotFoundError(
             'device="cuda" needs CuPy: pip install "sdesim[cuda12x]" or "sdesim[cuda13x]", by your CUDA version'
         ) from error
-    kernel = cupy.RawModule(code=cuda_source(tr), options=("--fmad=false", "--std=c++17")).get_function("sde_run_0")
+    form = SINGLE if initial.dtype == np.float32 else DOUBLE
+    kernel = cupy.RawModule(code=cuda_source(tr, form=form), options=("--fmad=false", "--std=c++17")).get_function("sde_run_0")
     first, *middle = (cupy.asarray(a) for a in _arguments(tr, initial, parameters, members))
-    out = cupy.empty((len(due), *initial.shape))
+    out = cupy.empty((len(due), *initial.shape), initial.dtype)
     n = len(members)
     arguments = (
-        first, np.int64(n), *middle, out, np.int64(len(due)), cupy.asarray(due), cupy.asarray(bridge),
+        first, np.int64(n), *middle, out, np.int64(len(due)), cupy.asarray(due), cupy.asarray(bridge, initial.dtype),
         np.float64(t0), np.float64(h), np.float64(np.sqrt(h)), *seed_key(seed),
     )  # fmt: skip
     kernel(((n + THREADS - 1) // THREADS,), (THREADS,), arguments)
-    result: NDArray[np.float64] = cupy.asnumpy(out)
+    result: NDArray[Any] = cupy.asnumpy(out)
     return result

@@ -1,7 +1,7 @@
 """Fused CPU kernels for SDEs: one block of members through every step and every save, in one call.
 
-The module has these functions. `fill` draws the normals of one Wiener process for two steps (a Box–Muller pair belongs
-to one member), `fill_signs` random signs; `step` applies the traced method to every member of the block; `run` holds
+The module has these functions. `fill` draws the normals of one Wiener process for two steps, or four in float32 (they
+belong to one member), `fill_signs` random signs; `step` applies the traced method to every member of the block; `run` holds
 the loops over saves and steps. Rows are separate `noalias` arguments and the loop over members is innermost, so LLVM
 vectorises both; states and noise of a block stay in the first-level cache.
 """
@@ -16,13 +16,17 @@ from llvmlite import ir
 
 from sdesim.calculus import evaluate, walk
 from sdesim.kernels.llvm import Compiled, integer, loop
-from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, VOID, LLVMMachine
+from sdesim.kernels.machines import F64, I64, I64_POINTER, REAL, VOID, LLVMMachine
 from sdesim.kernels.sde_bridge import COLUMNS, joint, single
 from sdesim.kernels.sde_events import llvm_jumps
 from sdesim.kernels.sde_trace import SDETrace
-from sdesim.streams import Purpose, normal_pair, sign_group, unit_pair
+from sdesim.reals import DOUBLE, SINGLE, Format
+from sdesim.streams import Purpose, normal_group, sign_group, unit_pair
 
 BLOCK = 512
+# two vectors at once, for the loop is one chain of operations that wait for each other; LLVM would measure float32's
+# vectors by the 64-bit words beside it
+_FILL_HINTS = {DOUBLE: {"interleave.count": 2}, SINGLE: {"interleave.count": 2, "vectorize.width": 16}}
 _SCALARS = ("t:", "h:", "s:")
 
 
@@ -35,28 +39,30 @@ def _function(module: ir.Module, name: str, arguments: list[Any], rows: int) -> 
     return fn, ir.IRBuilder(fn.append_basic_block())
 
 
-def _fill(module: ir.Module, name: str, pair: Callable[..., Any]) -> Any:
-    """fill(first, second, members, n, c1, c2, purpose, k0, k1): two random numbers for each member."""
-    fn, b = _function(module, name, [F64_POINTER, F64_POINTER, I64_POINTER] + [I64] * 6, rows=3)
-    first, second, members, n, *words = fn.args
-    m = LLVMMachine(b)
+def fill_function(module: ir.Module, name: str, group: Callable[..., Any], form: Format = DOUBLE) -> Any:
+    """fill(rows…, members, n, c1, c2, purpose, k0, k1): the random numbers of a counter for each member."""
+    count = form.draws
+    types = [*[REAL[form].as_pointer()] * count, I64_POINTER, *[I64] * 6]
+    fn, b = _function(module, name, types, rows=count + 1)
+    rows, (members, n, *words) = fn.args[:count], fn.args[count:]
+    m = LLVMMachine(b, form)
     c1, c2, c3, k0, k1 = (m.wrap(w) for w in words)
-    with loop(b, n, interleave=2) as i:
+    with loop(b, n, hints=_FILL_HINTS[form]) as i:
         counter = [m.wrap(b.load(b.gep(members, [i]))), c1, c2, c3]
-        z = pair(m, counter, (k0, k1))
-        b.store(z[0].value, b.gep(first, [i]))
-        b.store(z[1].value, b.gep(second, [i]))
+        for value, row in zip(group(m, counter, (k0, k1)), rows, strict=True):
+            b.store(value.value, b.gep(row, [i]))
     b.ret_void()
     return fn
 
 
-def _step(module: ir.Module, tr: SDETrace) -> Any:
+def _step(module: ir.Module, tr: SDETrace, form: Format = DOUBLE) -> Any:
     """step(states…, normals…, varying parameters…, n, t, h, √h, uniform parameters): X ↦ X' in place."""
     rows = tr.dimension + len(tr.draws) + len(tr.varying)
-    fn, b = _function(module, "step", [F64_POINTER] * rows + [I64, F64, F64, F64, F64_POINTER], rows)
+    real, pointer = REAL[form], REAL[form].as_pointer()
+    fn, b = _function(module, "step", [pointer] * rows + [I64, real, real, real, pointer], rows)
     args = list(fn.args)
     n, uniform = args[rows], args[rows + 4]
-    m = LLVMMachine(b)
+    m = LLVMMachine(b, form)
     env: dict[Any, Any] = {name: m.wrap(a) for name, a in zip(_SCALARS, args[rows + 1 : rows + 4], strict=True)}
     for k, name in enumerate(tr.parameters):
         if name not in tr.varying:
@@ -88,30 +94,31 @@ def _hoisted(tr: SDETrace, per_member: set[str], env: dict[Any, Any], m: LLVMMac
 class _Run:
     """Builds `run`: for each save, step up to it, take a bridged partial step if it lies between steps, store."""
 
-    arguments = (
-        ("members", I64_POINTER), ("n", I64), ("state", F64_POINTER), ("scratch", F64_POINTER),
-        ("varying", F64_POINTER), ("uniform", F64_POINTER), ("out", F64_POINTER), ("stride", I64), ("saves", I64),
-        ("due", I64_POINTER), ("start", I64), ("bridge", F64_POINTER), ("t0", F64), ("h", F64), ("root", F64),
-        ("k0", I64), ("k1", I64),
-    )  # fmt: skip
-
-    def __init__(self, module: ir.Module, tr: SDETrace) -> None:
-        self.tr, self.step = tr, _step(module, tr)
+    def __init__(self, module: ir.Module, tr: SDETrace, form: Format) -> None:
+        self.tr, self.form, self.step = tr, form, _step(module, tr, form)
+        real = REAL[form].as_pointer()
+        # the clock stays float64 in either format
+        self.arguments = {
+            "members": I64_POINTER, "n": I64, "state": real, "scratch": real, "varying": real, "uniform": real,
+            "out": real, "stride": I64, "saves": I64, "due": I64_POINTER, "start": I64, "bridge": real, "t0": F64,
+            "h": F64, "root": F64, "k0": I64, "k1": I64,
+        }  # fmt: skip
         self.jumps = llvm_jumps(module, tr) if tr.jumps else None
-        self.fill = _fill(module, "fill", normal_pair)
+        self.fill = fill_function(module, "fill", normal_group, form)
         self.fills = {"z": (self.fill, Purpose.STEP), "a": (self.fill, Purpose.AUXILIARY)}
         if any(kind == "b" for kind, _ in tr.draws):
-            self.fills["b"] = _fill(module, "fill_signs", sign_group), Purpose.SIGN
+            self.fills["b"] = fill_function(module, "fill_signs", sign_group, form), Purpose.SIGN
         if any(kind == "u" for kind, _ in tr.draws):
-            self.fills["u"] = _fill(module, "fill_uniforms", unit_pair), Purpose.COUNT
-        fn = ir.Function(module, ir.FunctionType(VOID, [t for _, t in self.arguments]), "run")
+            self.fills["u"] = fill_function(module, "fill_uniforms", unit_pair), Purpose.COUNT
+        fn = ir.Function(module, ir.FunctionType(VOID, list(self.arguments.values())), "run")
         self.b = ir.IRBuilder(fn.append_basic_block())
-        self.a = dict(zip((name for name, _ in self.arguments), fn.args, strict=True))
-        # scratch rows: draws of even steps, of odd steps, W and J of the bridge, draws of a partial step, a waste row
-        # (the auxiliary normal of a bridge), a copy of the state
+        self.a = dict(zip(self.arguments, fn.args, strict=True))
+        # scratch rows: draws of the steps of one counter in turn, W and J of the bridge, draws of a partial step, waste
+        # rows (numbers of a bridge that nothing needs), a copy of the state
         n = len(tr.draws)
-        self.even, self.odd, self.W, self.J, self.partial = 0, n, 2 * n, 2 * n + tr.channels, 2 * n + 2 * tr.channels
-        self.waste, self.copy = self.partial + n, self.partial + n + 1
+        self.W, self.J = form.draws * n, form.draws * n + tr.channels
+        self.partial = self.J + tr.channels
+        self.waste, self.copy = self.partial + n, self.partial + n + form.draws - 1
         self.flags = self.copy + tr.dimension  # whose step has jumps
         self.scratch_rows = self.flags + 1
         self.build()
@@ -134,25 +141,29 @@ class _Run:
         b.ret_void()
 
     def normals(self, s: Any) -> None:
-        """Draw the pair of rows that step s belongs to, if s begins it."""
+        """Draw the rows of the counter that step s belongs to, if s begins it."""
         b, a = self.b, self.a
         first = b.icmp_signed("==", s, a["start"])
-        even = b.icmp_signed("==", b.and_(s, integer(1)), integer(0))
-        with b.if_then(b.or_(first, even)):
-            self.draw_pair(s)
+        begins = b.icmp_signed("==", b.and_(s, integer(self.form.draws - 1)), integer(0))
+        with b.if_then(b.or_(first, begins)):
+            self.draw(s)
 
-    def draw_pair(self, s: Any) -> None:
+    def draw(self, s: Any) -> None:
         b, a = self.b, self.a
         for k, (kind, word) in enumerate(self.tr.draws):
             fill, purpose = self.fills[kind]
-            rows = [self.row("scratch", self.even + k), self.row("scratch", self.odd + k)]
-            words = [b.lshr(s, integer(1)), integer(word), integer(purpose), a["k0"], a["k1"]]
+            rows = [self.row("scratch", i * len(self.tr.draws) + k) for i in range(self.form.draws)]
+            words = [b.udiv(s, integer(self.form.draws)), integer(word), integer(purpose), a["k0"], a["k1"]]
             b.call(fill, [*rows, a["members"], a["n"], *words])
 
     def noise_row(self, s: Any, k: int) -> Any:
         """The row of draw k that belongs to step s."""
-        parity = self.b.mul(self.b.and_(s, integer(1)), integer(len(self.tr.draws)))
-        return self.row("scratch", self.b.add(parity, integer(k)))
+        turn = self.b.and_(s, integer(self.form.draws - 1))
+        return self.row("scratch", self.b.add(self.b.mul(turn, integer(len(self.tr.draws))), integer(k)))
+
+    def real(self, value: Any) -> Any:
+        """A float64 in the kernel's format."""
+        return LLVMMachine(self.b, self.form).narrow(LLVMMachine(self.b).wrap(value)).value
 
     def time(self, s: Any) -> Any:
         return self.b.fadd(self.a["t0"], self.b.fmul(self.b.sitofp(s, F64), self.a["h"]))
@@ -166,7 +177,7 @@ class _Run:
             tail = [self.row("scratch", self.flags), a["members"], a["n"], s]
             with b.if_then(odd):
                 b.call(self.jumps, [*states, *varying, *tail, t, h, a["uniform"], a["k0"], a["k1"]])
-        b.call(self.step, [*states, *draws, *varying, a["n"], t, h, root, a["uniform"]])
+        b.call(self.step, [*states, *draws, *varying, a["n"], self.real(t), h, root, a["uniform"]])
         if self.jumps:
             with b.if_then(b.not_(odd)):
                 b.call(self.jumps, [*states, *varying, *tail, b.fadd(t, h), h, a["uniform"], a["k0"], a["k1"]])
@@ -175,14 +186,14 @@ class _Run:
         self.normals(s)
         states = [self.row("state", i) for i in range(self.tr.dimension)]
         draws = [self.noise_row(s, k) for k in range(len(self.tr.draws))]
-        self.call_step(states, draws, s, self.a["h"], self.a["root"])
+        self.call_step(states, draws, s, self.real(self.a["h"]), self.real(self.a["root"]))
 
     def store_save(self, j: Any, due: Any) -> None:
         """Store save j: the state itself on the step grid, else a partial step with a bridged increment."""
         b = self.b
         first = b.mul(j, integer(COLUMNS))
         weights = [b.load(b.gep(self.a["bridge"], [b.add(first, integer(k))])) for k in range(COLUMNS)]
-        between = b.fcmp_ordered(">", weights[3], ir.Constant(F64, 0.0))
+        between = b.fcmp_ordered(">", weights[3], ir.Constant(REAL[self.form], 0.0))
         with b.if_else(between) as (off_grid, on_grid):
             with off_grid:
                 self.partial_step(due, weights)
@@ -203,10 +214,11 @@ class _Run:
         b, tr = self.b, self.tr
         h, root, ordinal = weights[3:6]
         self.normals(s)
-        first = b.fcmp_ordered("==", ordinal, ir.Constant(F64, 0.0))
+        first = b.fcmp_ordered("==", ordinal, ir.Constant(REAL[self.form], 0.0))
         bridged = {}
         for c in range(tr.channels):
-            zeta = [self.row("scratch", self.partial + c), self.row("scratch", self.waste)]
+            spare = [self.row("scratch", self.waste + i) for i in range(self.form.draws - 1)]
+            zeta = [self.row("scratch", self.partial + c), *spare]
             bridged[c] = zeta[0]
             if tr.joint and tr.joint[c] >= 0:
                 zeta[1] = bridged[tr.joint[c]] = self.row("scratch", self.partial + tr.joint[c])
@@ -224,32 +236,33 @@ class _Run:
 
     def bridge(self, c: int, s: Any, zeta: list[Any], weights: list[Any], first: Any) -> None:
         """From fresh normals `zeta` to those of the partial step, in place; W and J are kept for the next save."""
-        b, m = self.b, LLVMMachine(self.b)
+        b, m = self.b, LLVMMachine(self.b, self.form)
         w, zero, start = [m.wrap(v) for v in weights], m.number(0.0), m.wrap(first)
         paths = [self.row("scratch", self.W + c), self.row("scratch", self.J + c)]
         auxiliary = self.tr.joint[c] if self.tr.joint else -1
         rows = [self.noise_row(s, k) for k in (c, auxiliary) if k >= 0]
         with loop(b, self.a["n"]) as k:
-            values = [m.wrap(b.load(b.gep(row, [k]))) for row in (*rows, *paths, *zeta)]
+            values = [m.wrap(b.load(b.gep(row, [k]))) for row in (*rows, *paths, *zeta[:2])]
             before = [m.select(start, zero, v) for v in values[len(rows) : len(rows) + 2]]
             results: tuple[Any, ...]
             if auxiliary >= 0:
                 results = joint(m, w, values[0], values[1], before[0], before[1], (values[4], values[5]))
             else:
                 results = single(w, values[0], before[0], values[3])
-            targets = [*paths, *zeta] if auxiliary >= 0 else [paths[0], zeta[0]]
+            targets = [*paths, *zeta[:2]] if auxiliary >= 0 else [paths[0], zeta[0]]
             for value, row in zip(results, targets, strict=True):
                 b.store(value.value, b.gep(row, [k]))
 
 
 class SDEKernel:
-    """The compiled kernel of one trace; `scratch_rows` rows of BLOCK numbers are its work space."""
+    """The compiled kernel of one trace in one format; `scratch_rows` rows of BLOCK numbers are its work space."""
 
-    def __init__(self, tr: SDETrace) -> None:
+    def __init__(self, tr: SDETrace, form: Format = DOUBLE) -> None:
         module = ir.Module()
         self.trace = tr
         self.module = module
-        self.scratch_rows = _Run(module, tr).scratch_rows
+        run = _Run(module, tr, form)
+        self.scratch_rows = run.scratch_rows
         self.code = Compiled(module)
         types = {I64: ctypes.c_int64, F64: ctypes.c_double}
-        self.run = self.code.function("run", *(types.get(t, ctypes.c_void_p) for _, t in _Run.arguments))
+        self.run = self.code.function("run", *(types.get(t, ctypes.c_void_p) for t in run.arguments.values()))
