@@ -46,7 +46,7 @@ Folded = TypeVar("Folded", bound=_Folding)
 
 @dataclass(frozen=True)
 class SDEResult:
-    """States (time, state, member) in the format of the initial ones, and a status for each member: 0 finite throughout, 1 not."""
+    """States (time, state, member) in the initial states' format, and for each member 0 if finite throughout, else 1."""
 
     states: NDArray[Any]
     status: NDArray[np.int8]
@@ -225,9 +225,10 @@ def integrate(
     """Integrate an ensemble from times[0] through the save times with steps of dt.
 
     `initial` is (state, member), and its format, float64 or float32, that of all arithmetic but the clock's, which is
-    float64: the time of step s is t₀ + s·h, rounded to the format where the equations use it. A parameter is a number or an array over members; `members` are the members' numbers,
-    which with the seed fix the noise. `backend` "kernel" runs generated machine code, "cuda" the same on a GPU, "numpy"
-    the reference; all give the same bits, in any blocking. `progress(n)` is called as blocks of n members end.
+    float64: the time of step s is t₀ + s·h, rounded to the format where the equations use it. A parameter is a number
+    or an array over members; `members` are the members' numbers, which with the seed fix the noise. `backend` "kernel"
+    runs generated machine code, "cuda" the same on a GPU, "numpy" the reference; all give the same bits, in any
+    blocking. `progress(n)` is called as blocks of n members end.
     """
     plan = save_plan(times, dt)
     t0 = float(times[0])

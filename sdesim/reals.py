@@ -46,7 +46,7 @@ class Format:
     @property
     def bias(self) -> int:
         """The exponent's bits of a number in [1, 2)."""
-        return 2 ** (self.bits - self.mantissa - 2) - 1
+        return (1 << (self.bits - self.mantissa - 2)) - 1
 
     @property
     def one(self) -> int:

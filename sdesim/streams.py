@@ -134,7 +134,7 @@ def normal_group(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> 
 
 def sign_group(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, ...]:
     """As many independent fair signs ±1 at a counter: the top bit of each word becomes the sign bit of 1."""
-    every = words(m, counter, key)
+    every: tuple[Value, ...] = words(m, counter, key)
     if m.form is not DOUBLE:
         every = *_split(m, every[0]), *_split(m, every[1])
     return tuple(m.real((w & m.word(m.form.sign)) | m.word(m.form.one)) for w in every)

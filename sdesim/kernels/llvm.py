@@ -42,7 +42,7 @@ def loop(
 ) -> Iterator[Any]:
     """Emit `for i in range(start, stop)`; the body is what is built inside the `with`, which yields i.
 
-    `hints` go to LLVM's vectoriser, as "vectorize.width" (numbers in a vector) and "interleave.count" (vectors at once).
+    `hints` go to LLVM's vectoriser: "vectorize.width" (numbers in a vector) and "interleave.count" (vectors at once).
 
     >>> f = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), [I64]), "f")
     >>> b = ir.IRBuilder(f.append_basic_block())
@@ -62,8 +62,9 @@ def loop(
     counter.add_incoming(builder.add(counter, integer(1)), builder.block)
     back = builder.branch(head)
     if hints:
-        told = [[ir.MetaDataString(builder.module, f"llvm.loop.{name}"), ir.Constant(I32, n)] for name, n in hints.items()]
-        node = builder.module.add_metadata([builder.module.add_metadata(hint) for hint in told])
+        module = builder.module
+        told = [[ir.MetaDataString(module, f"llvm.loop.{key}"), ir.Constant(I32, n)] for key, n in hints.items()]
+        node = module.add_metadata([module.add_metadata(hint) for hint in told])
         node.operands = (node, *node.operands[-len(told) :])  # a loop's metadata begins with itself
         back.set_metadata("llvm.loop", node)
     builder.position_at_end(after)

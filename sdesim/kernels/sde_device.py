@@ -90,7 +90,8 @@ def run_on_gpu(
             'device="cuda" needs CuPy: pip install "sdesim[cuda12x]" or "sdesim[cuda13x]", by your CUDA version'
         ) from error
     form = SINGLE if initial.dtype == np.float32 else DOUBLE
-    kernel = cupy.RawModule(code=cuda_source(tr, form=form), options=("--fmad=false", "--std=c++17")).get_function("sde_run_0")
+    module = cupy.RawModule(code=cuda_source(tr, form=form), options=("--fmad=false", "--std=c++17"))
+    kernel = module.get_function("sde_run_0")
     first, *middle = (cupy.asarray(a) for a in _arguments(tr, initial, parameters, members))
     out = cupy.empty((len(due), *initial.shape), initial.dtype)
     n = len(members)

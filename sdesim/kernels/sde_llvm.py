@@ -1,9 +1,9 @@
 """Fused CPU kernels for SDEs: one block of members through every step and every save, in one call.
 
 The module has these functions. `fill` draws the normals of one Wiener process for two steps, or four in float32 (they
-belong to one member), `fill_signs` random signs; `step` applies the traced method to every member of the block; `run` holds
-the loops over saves and steps. Rows are separate `noalias` arguments and the loop over members is innermost, so LLVM
-vectorises both; states and noise of a block stay in the first-level cache.
+belong to one member), `fill_signs` random signs; `step` applies the traced method to every member of the block; `run`
+holds the loops over saves and steps. Rows are separate `noalias` arguments and the loop over members is innermost, so
+LLVM vectorises both; states and noise of a block stay in the first-level cache.
 """
 
 from __future__ import annotations
