@@ -21,10 +21,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sdesim.boundaries import Condition, Dirichlet, Neumann, Periodic, robin
+from sdesim.boundaries import NO_FLUX, Condition, Dirichlet, Neumann, Periodic, robin
 from sdesim.calculus import differentiate, evaluate, free_symbols
 from sdesim.expressions import Expr, const, is_zero
 from sdesim.models.pde import PDE
+from sdesim.walls import MASK
 
 Array: TypeAlias = NDArray[np.float64]
 _LOOKS = 257  # times at which boundary data that change with time are looked at, besides the saves
@@ -70,6 +71,8 @@ def certificates(model: PDE, states: Array, clock: Array, parameters: Mapping[st
     found: dict[str, Array] = {}
     for i, name in enumerate(model.state):
         u = states[:, i].reshape(len(clock), states.shape[2], -1)  # one row for each member: its sums are its own
+        if model.grid.mask is not None:
+            u = u[..., model.grid.wet.ravel()]
         low, high = u.min(axis=2), u.max(axis=2)
         found[f"minimum_{name}"], found[f"maximum_{name}"] = low.min(axis=0), high.max(axis=0)
         rate = _income(model, name, known)
@@ -125,13 +128,14 @@ def _environment(model: PDE, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def _volumes(model: PDE) -> Any:
     """Volumes of the cells: one number, or an array over the grid."""
-    return model.grid.cell_volume if model.grid.is_box else model.grid.volumes
+    alike = model.grid.is_box and model.grid.mask is None
+    return model.grid.cell_volume if alike else model.grid.volumes[model.grid.wet]
 
 
 def _integral(values: Any, model: PDE) -> Array:
     """∫ over the grid of values (members | 1, *space) or of one number."""
-    full = np.asarray(values) * _volumes(model) * np.ones((1, *model.grid.shape))
-    total: Array = full.reshape(len(full), -1).sum(axis=1)
+    full = np.asarray(values) * np.ones((1, *model.grid.shape))
+    total: Array = (full[..., model.grid.wet] * _volumes(model)).sum(axis=1)
     return total
 
 
@@ -154,6 +158,9 @@ def _income(model: PDE, name: str, known: Mapping[str, Any]) -> Array | None:
     if free_symbols(reaction) & (model.variable_names | {"t"}):
         return None
     total = _integral(evaluate([reaction], known)[0], model)
+    if any(not isinstance(model.boundary[driver].get(MASK, (NO_FLUX,))[0], Neumann) or not is_zero(
+            robin(model.boundary[driver].get(MASK, (NO_FLUX,))[0])[2]) for driver in model.diffusivity.get(name, {})):
+        return None
     for k, axis in enumerate(model.grid.axes):
         for side, condition in enumerate(model.boundary[name][axis]):
             flux = _inflow(model, name, axis, k, side, condition, known)
@@ -209,13 +216,14 @@ def _range(model: PDE, name: str, known: Mapping[str, Any], clock: Array) -> tup
     if set(model.diffusivity.get(name, {})) - {name} or not _keeps_constants(model, name, known):
         return None
     low, high = np.full(1, np.inf), np.full(1, -np.inf)
-    for k, axis in enumerate(model.grid.axes):
-        for side, condition in enumerate(model.boundary[name][axis]):
-            values = _edge_values(condition, _edge_environment(model, axis, k, side, known), clock)
-            if values is None:
-                return None
-            flat = values.reshape(len(values), -1)
-            low, high = np.fmin(low, flat.min(axis=1)), np.fmax(high, flat.max(axis=1))
+    edges = [(condition, _edge_environment(model, axis, k, side, known)) for k, axis in enumerate(model.grid.axes)
+             for side, condition in enumerate(model.boundary[name][axis])]
+    for condition, at_edge in [*edges, *((side, known) for side in model.boundary[name].get(MASK, ()))]:
+        values = _edge_values(condition, at_edge, clock)
+        if values is None:
+            return None
+        flat = values.reshape(len(values), -1)
+        low, high = np.fmin(low, flat.min(axis=1)), np.fmax(high, flat.max(axis=1))
     return low, high
 
 
@@ -223,6 +231,8 @@ def _keeps_constants(model: PDE, name: str, known: Mapping[str, Any]) -> bool:
     """Whether transport leaves a constant field as it is: a velocity of the states and time alone, or ∇·v = 0."""
     speeds = model.velocity.get(name, {})
     moving = {name, "t", *model.parameters}
+    if speeds and (model.grid.mask is not None or {"r", "lat"} & set(speeds)):
+        return False  # walls stop the flow, and areas vary along these axes
     if all(free_symbols(v) <= moving for v in speeds.values()):
         return True
     if any(free_symbols(v) & (model.variable_names | {"t", *model.fields}) for v in speeds.values()):

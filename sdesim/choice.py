@@ -184,9 +184,27 @@ def _best_field_method(model: PDE) -> tuple[str, str]:
         except ValueError:
             continue
         return name, reason
+    if "lon" in model.grid.axes and (by_lines := _for_meridians(model)) is not None:
+        return by_lines
     if model.noise:
         return "euler_maruyama", "noise with coefficients or boundaries that no transform diagonalises"
     return "rkl2", "coefficients or boundaries that no transform diagonalises: stabilised explicit, order 2"
+
+
+def _for_meridians(model: PDE) -> tuple[str, str] | None:
+    """An implicit method for a sphere, where meridians meet; None where the diffusivity changes with state or time."""
+    from sdesim.kernels.implicit_operator import split
+    from sdesim.stencils import discretise
+
+    able = {"none": ("tr_bdf2", "ars232"), "additive": ("crank_nicolson", "backward_euler"),
+            "multiplicative": ("backward_euler",)}[model.noise_kind]  # fmt: skip
+    for name in able:
+        try:
+            split(discretise(model), name)
+        except (ValueError, TypeError):
+            continue
+        return name, "cells are narrow where meridians meet, which explicit steps would have to resolve: implicit"
+    return None
 
 
 def _reaction_step(

@@ -2,7 +2,7 @@
 
     [model]                                  # or: equation = "gray_scott", with the arguments of the catalogue
     kind = "pde"                             # "sde" or "pde", with the arguments of sim.SDE or sim.PDE
-    grid = {x = [0.0, 1.0, 64], y = [0.0, 1.0, 64]}
+    grid = {x = [0.0, 1.0, 64], y = [0.0, 1.0, 64]}     # or edges, {r = …, geometry = "sphere"}, {lat = 32, lon = 64}
     diffusivity = "D"
     parameters = {D = 0.01}
     boundary = {x = "periodic", y = [{dirichlet = 0.0}, {neumann = 1.0}]}
@@ -36,6 +36,7 @@ import numpy as np
 
 from sdesim import boundaries, fields
 from sdesim.codec import decode
+from sdesim.curved import RadialGrid, SphereGrid
 from sdesim.grids import Grid
 
 _SECTIONS = ("model", "initial", "parameters", "run")
@@ -117,8 +118,7 @@ def model(data: Any) -> Any:
     if "parameters" in arguments:
         arguments["parameters"] = _each(arguments["parameters"], "model.parameters", _value)
     if "grid" in arguments:
-        axes = _table(arguments["grid"], "model.grid")
-        arguments["grid"] = Grid(**{axis: tuple(span) for axis, span in axes.items()})
+        arguments["grid"] = _grid(_table(arguments["grid"], "model.grid"))
     if "boundary" in arguments:
         arguments["boundary"] = _boundary(arguments["boundary"], "model.boundary")
     if "bounds" in arguments:
@@ -133,6 +133,14 @@ def model(data: Any) -> Any:
     if kind == "pde" and "noise" in arguments:
         arguments["noise"] = _each(arguments["noise"], "model.noise", _noise)
     return _apply(SDE if kind == "sde" else PDE, arguments, "model")
+
+
+def _grid(table: Mapping[str, Any]) -> Any:
+    """The grid that has these axes: r of a RadialGrid, lat and lon of a SphereGrid, else those of a Grid."""
+    build = RadialGrid if "r" in table else SphereGrid if "lat" in table or "lon" in table else Grid
+    known = {name: tuple(value) if isinstance(value, list) and len(value) == 3 and name != "mask" else
+             np.asarray(value) if isinstance(value, list) else value for name, value in table.items()}
+    return _apply(build, known, "model.grid")
 
 
 def _equation(name: Any) -> Callable[..., Any]:

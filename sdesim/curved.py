@@ -76,6 +76,11 @@ class RadialGrid(Orthogonal):
         return self.along(name, power / np.diff(self.edges[name] ** power))
 
     @property
+    def measure(self) -> int:
+        """3, or 2 in a cylinder without z: the volumes are those of a unit of its length."""
+        return 2 if self.geometry == "cylinder" and self.z is None else 3
+
+    @property
     def volumes(self) -> Array:
         """Volumes of the shells; in a cylinder per unit length along z where the grid has no z."""
         power = GEOMETRIES[self.geometry] + 1

@@ -131,8 +131,10 @@ def pde_initial(
     for i, (state, value) in enumerate(given.items()):
         how = {"design": design, "seed": seed, "first_axis": axes.get(state, 0)}
         fields[i], record[state] = _field(model, i, state, value, numbers, parameters, how)
-        if not np.isfinite(fields[i]).all():
+        if not np.isfinite(fields[i][..., model.grid.wet]).all():
             raise ValueError(f"initial {state} must be finite everywhere; it has {np.isnan(fields[i]).sum()} NaN")
+        if model.grid.mask is not None:  # where no field is, a value that no arithmetic minds
+            fields[i][..., model.grid.mask] = fields[i][..., model.grid.wet].mean(axis=-1, keepdims=True)
     return fields, record
 
 

@@ -129,6 +129,11 @@ class Orthogonal:
         """Length, area or volume of every cell, in the grid's shape."""
         raise NotImplementedError
 
+    @property
+    def measure(self) -> int:
+        """Which power of a length `volumes` are."""
+        return self.dimension
+
     def scale(self, name: str) -> Expr:
         """Length of a unit of a coordinate, an expression of the other coordinates (Lamé's coefficient)."""
         return const(1.0)

@@ -15,6 +15,7 @@ from sdesim import provenance
 from sdesim.certificates import describe
 from sdesim.datasets import PROVENANCE, to_dataset
 from sdesim.ensemble import available_threads
+from sdesim.gridded import scattered, with_grid
 from sdesim.methods.bounded import ALIVE
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
@@ -179,10 +180,11 @@ def _states(run: Run, place: Place) -> xr.Dataset:
         for i, name in enumerate(run.names):
             with np.errstate(over="ignore"):  # beyond float32: infinite there, and the status says what float64 found
                 data[name][positions] = np.swapaxes(states[:, i], 0, 1)
-    return to_dataset(
+    ds = to_dataset(
         data, members=run.numbers, times=times, space=run.space, parameters=run.parameters, status=about.status,
         variables=about.variables(), units=dict(run.model.units), attributes=about.notes | _attributes(run),
     )  # fmt: skip
+    return with_grid(ds, run.model)
 
 
 class _Members:
@@ -217,8 +219,10 @@ def _statistics(run: Run, place: Place) -> xr.Dataset:
     """Moments, extremes and histograms of the fields that stayed finite, merged group by group in member order."""
     kept = EnsembleStatistics(run.names, len(run.clock) - run.skip)
     about = _Members(run)
+    wet = _wet(run)
     for _, states, flags in _groups(run, place, about):
-        kept.add(states[:, : len(run.names), flags == 0])
+        finite = states[:, : len(run.names), flags == 0]
+        kept.add(finite if wet is None else finite[..., wet])
     of_members = {"members": run.numbers, "parameters": run.parameters, "status": about.status}
     return _statistics_dataset(run, kept, about.variables(), **of_members).assign_attrs(about.notes)
 
@@ -248,10 +252,18 @@ def _statistics_dataset(run: Run, kept: EnsembleStatistics, variables: dict[str,
     attributes = _attributes(run) | {"title": f"statistics of {', '.join(run.names)}", "members_finite": kept.count}
     ds = to_dataset({}, times=run.clock[run.skip :], space=run.space, units=dict(run.model.units),
                     variables=variables, attributes=attributes, **about)  # fmt: skip
+    wet = _wet(run)
     for name, (dims, values, attrs) in kept.variables(tuple(run.space), run.model.units).items():
         exact = "bin" in dims or values.dtype.kind == "i"
+        if wet is not None and set(run.space) <= set(dims):
+            values = scattered(values, wet)
         ds[name] = xr.Variable(dims, values if exact else values.astype(run.dtype), attrs)
-    return ds
+    return with_grid(ds, run.model)
+
+
+def _wet(run: Run) -> NDArray[np.bool_] | None:
+    """The cells where there is a field, None where there is one in all."""
+    return None if isinstance(run.model, SDE) or run.model.grid.mask is None else run.model.grid.wet
 
 
 def _attributes(run: Run) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from sdesim.boundaries import NO_FLUX, Neumann, Periodic
-from sdesim.expressions import as_node, is_zero
+from sdesim.expressions import is_zero
 from sdesim.orthogonal import Orthogonal
+from sdesim.parsing import as_expr
 
 MASK = "mask"
 """Where in a model's boundary the condition on the faces of masked cells stands."""
@@ -43,7 +44,8 @@ def _completed(grid: Orthogonal, given: Mapping[str, Any]) -> dict[str, Any]:
         value = given.get(name)
         if value is None:
             continue
-        if grid.wraps(name) and not isinstance(value, Periodic):
+        both = tuple(value) if isinstance(value, tuple | list) else (value,)
+        if grid.wraps(name) and not all(isinstance(side, Periodic) for side in both):
             raise ValueError(f"boundary along {name}: it goes all the way round and is periodic; leave it out")
         result[name] = _open(grid, name, value)
     if isinstance(given.get(MASK), tuple | list | Periodic):
@@ -70,5 +72,4 @@ def _open(grid: Orthogonal, name: str, value: Any) -> Any:
 
 
 def _is_no_flux(condition: Any) -> bool:
-    return condition is None or isinstance(condition, Neumann) and (
-        not isinstance(condition.value, str) and is_zero(as_node(condition.value)))
+    return condition is None or isinstance(condition, Neumann) and is_zero(as_expr(condition.value, names=None))

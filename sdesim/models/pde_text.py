@@ -126,8 +126,10 @@ def from_dict(data: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `PDE` from what `to_dict` gave."""
     if data.get("kind") != "pde":
         raise ValueError(f"a PDE's description has kind 'pde'; got {data.get('kind')!r}")
-    boundary = {name: {axis: tuple(boundaries.from_dict(side) for side in pair) for axis, pair in row.items()}
-                for name, row in data["boundary"].items()}
+    sides = {name: {axis: tuple(boundaries.from_dict(side) for side in pair) for axis, pair in row.items()}
+             for name, row in data["boundary"].items()}
+    boundary = {name: {axis: pair[0] if axis == MASK else pair for axis, pair in row.items()}
+                for name, row in sides.items()}
     noise = {name: noise_from_dict(term) for name, term in data["noise"].items()}
     fields = {name: np.asarray(value, dtype=float) for name, value in data["fields"].items()}
     return {
