@@ -44,6 +44,9 @@ class Corruption(Protocol):
     def add(self, x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
         """y = x + U r ε."""
 
+    def weights(self, sigma: Tensor) -> Tensor:
+        """s² ρ/r², shaped like the levels."""
+
     def square(self, x: Tensor, sigma: Tensor) -> Tensor:
         """|x|²_s of every member, (n,)."""
 
@@ -78,6 +81,10 @@ class White:
     def add(self, x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
         """x + s ε."""
         return x + level_like(sigma, x) * noise
+
+    def weights(self, sigma: Tensor) -> Tensor:
+        """1."""
+        return torch.ones_like(sigma)
 
     def square(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The mean square."""
@@ -138,10 +145,13 @@ class Modal:
         """x + U r ε."""
         return x + self.modes.synthesise(self.levels(sigma) * noise)
 
+    def weights(self, sigma: Tensor) -> Tensor:
+        """s² ρ/r²."""
+        return level_like(sigma, self._table()) ** 2 * self.rates(sigma) / self.levels(sigma) ** 2
+
     def square(self, x: Tensor, sigma: Tensor) -> Tensor:
         """s² mean_k (ρ_k/r_k²) x_k²."""
-        factor = level_like(sigma, x) ** 2 * self.rates(sigma) / self.levels(sigma) ** 2
-        return (factor * self.modes.analyse(x).square()).flatten(1).mean(1)
+        return (self.weights(sigma) * self.modes.analyse(x).square()).flatten(1).mean(1)
 
     def to(self, like: Tensor) -> Modal:
         """The same with the dtype and device of `like`."""

@@ -8,7 +8,7 @@
              inputs = [α(x − μ)/√mean_k α²(λ + r²), (I − W)(x − μ)/r]                  (fields have unit variance)
 
 with r the noise of each mode and α the signal left at level σ: r = σ, α = 1 unless the noise is coloured
-(`corruption.py`).
+(`corruption.py`); then c_out is taken mode by mode, and the loss in that noise's own measure |D − x₀|²_σ.
 With the Wiener skip F = 0 is the exact answer for Gaussian data and the network learns only what is not Gaussian.
 Features carry log σ, the scalar conditions, and the mean and logarithmic amplitude of every input channel: the
 posterior mean of a field whose overall amplitude varies depends on it, and convolutions see it poorly. Conditions
@@ -132,8 +132,10 @@ class Denoiser(nn.Module):
         base, scale, views = self._wiener(x, sigma, c) if self.skip == "wiener" else self._plain(x, sigma)
         inputs, features = self._network_inputs(views, sigma, c)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            out = self.network(inputs, features)
-        estimate: Tensor = base + scale * out.to(x.dtype)
+            out = self.network(inputs, features).to(x.dtype)
+        modes = self.gaussian.modes
+        white = isinstance(self.corruption, White)
+        estimate: Tensor = base + (scale * out if white else modes.synthesise(scale * modes.analyse(out)))
         return estimate
 
     def exact(self, x: Tensor, sigma: Tensor, c: Tensor | None = None) -> Tensor:
@@ -141,23 +143,27 @@ class Denoiser(nn.Module):
         return self.gaussian.denoise(x, self.corruption.levels(sigma), c)
 
     def floor(self, sigma: Tensor, c: Tensor | None = None) -> Tensor:
-        """The Gaussian's mean square error at level σ (n,): (n,), or (1,) where nothing depends on c."""
-        return self.gaussian.floor(self.corruption.levels(sigma), c)
+        """The Gaussian's expected |D − x|²_σ at level σ (n,): (n,), or (1,) where nothing depends on c."""
+        if isinstance(self.corruption, White):
+            return self.gaussian.floor(sigma, c)
+        posterior = self.gaussian.posterior_variance(self.corruption.levels(sigma), c)
+        return (self.corruption.weights(sigma) * posterior).flatten(1).mean(1)
 
     def _wiener(self, x: Tensor, sigma: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
         level, signal = (level_like(f(sigma), x) for f in (self.corruption.levels, self.corruption.signal))
         mean, variance = self.gaussian.mean(c), self.gaussian.variance(c)
         modes, centred = self.gaussian.modes, x - mean
         noisy, total = modes.analyse(centred), variance + level**2
-        missing = noisy * (level**2 / total)
+        missing, posterior = noisy * (level**2 / total), variance * level**2 / total
         residual = modes.synthesise(missing)
-        scale = (variance * level**2 / total).flatten(1).mean(1).sqrt()
         if isinstance(self.corruption, White):
+            scale = level_like(posterior.flatten(1).mean(1).sqrt(), x)
             views = [centred / (level**2 + 1.0).sqrt(), residual / level]
         else:
-            size = (signal**2 * total).flatten(1).mean(1).sqrt()
-            views = [modes.synthesise(signal * noisy) / level_like(size, x), modes.synthesise(missing / level)]
-        return x - residual, level_like(scale, x), [*views, mean.expand_as(x)]
+            scale = posterior.sqrt()
+            size = level_like((signal**2 * total).flatten(1).mean(1).sqrt(), x)
+            views = [modes.synthesise(signal * noisy) / size, modes.synthesise(missing / level)]
+        return x - residual, scale, [*views, mean.expand_as(x)]
 
     def _plain(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         level = level_like(sigma, x)

@@ -139,7 +139,7 @@ def _loss(denoiser: Denoiser, source: Source, step: int, places: Tensor, seed: i
     sigma = noise_levels_at(u, denoiser.noise_range, law=settings.noise).to(clean)
     noisy = denoiser.corruption.add(clean, sigma, normals(seed, at, step, clean.shape[1:]).to(clean))
     weight = loss_weight(settings.weight, denoiser, sigma, c)
-    errors = (denoiser(noisy, sigma, c) - clean).square().flatten(1).mean(1)
+    errors = denoiser.corruption.square(denoiser(noisy, sigma, c) - clean, sigma)
     return torch.stack([(weight * errors).sum(), (weight * denoiser.floor(sigma, c)).sum()])
 
 
