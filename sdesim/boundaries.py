@@ -11,8 +11,10 @@ A periodic edge has A = 0, B = 1 and reads the cell on the far side.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -298,5 +300,8 @@ def _check_interval(bound: Reflecting | Absorbing, lo: float | None, hi: float |
     name = type(bound).__name__
     if lo is None and hi is None:
         raise ValueError(f"{name}(lo, hi) needs at least one end; got none")
+    for end in (lo, hi):
+        if end is not None and (isinstance(end, bool) or not isinstance(end, Real) or not math.isfinite(end)):
+            raise ValueError(f"{name}(lo, hi) takes numbers, and None for an open end; got ({lo!r}, {hi!r})")
     if lo is not None and hi is not None and not lo < hi:
         raise ValueError(f"{name}(lo, hi) needs lo < hi; got ({lo}, {hi})")

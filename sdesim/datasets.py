@@ -90,6 +90,8 @@ def to_dataset(
         for name, values in states.items()
     }
     for name, (own, values, attrs) in (variables or {}).items():
+        if name in data:
+            raise ValueError(f"the state {name!r} has the name of another variable of the Dataset: rename it")
         data[name] = (tuple(own), _shaped(name, values, own, sizes), dict(attrs))
     if status is not None:
         data["status"] = ("member", _shaped("status", status, ("member",), sizes).astype(np.int8), _flags(flags))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.boundaries import Absorbing
+from sdesim.calculus import evaluate
 from sdesim.certificates import certificates, settle
 from sdesim.choice import Choice, check_device, choose
 from sdesim.ensemble import distributions, draw, member_numbers
@@ -208,12 +209,30 @@ def prepare(
     else:
         choice = choose(model, call["method"], call["dt"], clock, state, values)
     check_device(model, choice.method, device)
+    if isinstance(model, SDE) and choice.method.kind == "sde":
+        _check_start(model, state, values, float(clock[0]))
     kept = {
         "model": model, "initial": record, "times": clock[skip:], "members": _compact(numbers), "parameters": given,
         **call, "method": choice.method.name, "dt": choice.dt,
     }  # fmt: skip
     return Run(model, numbers, values, state, clock, skip, choice, int(call["seed"]), call["dtype"], device, kept,
                bool(call.get("certify")))
+
+
+def _check_start(model: SDE, state: NDArray[np.float64], parameters: Mapping[str, Any], t: float) -> None:
+    """Raise ValueError where a drift or noise is finite for none of the members at the start."""
+    terms = [(f"drift of {s}", f) for s, f in model.drift.items()]
+    terms += [(f"noise {c} of {s}", g) for (s, c), g in model.noise.items()]
+    for some in (slice(0, 64), slice(None)):  # a few are enough where all is well
+        env = {n: v[some] if np.ndim(v) else v for n, v in parameters.items()} | {"t": t}
+        env |= dict(zip(model.states, state[:, some], strict=True))
+        values = evaluate([node for _, node in terms], env)
+        lost = [what for (what, _), v in zip(terms, values, strict=True) if not np.isfinite(v).any()]
+        if not lost:
+            return
+    at = ", ".join(f"{s} = {x:g}" for s, x in zip(model.states, state[:, 0], strict=True))
+    raise ValueError(f"the {lost[0]} is not a finite number at the start of any member ({at}, t = {t:g}): state it for "
+                     "such values, for example by where(...), or start elsewhere")  # fmt: skip
 
 
 def _compact(numbers: NDArray[np.int64]) -> range | list[int]:

@@ -17,7 +17,7 @@ from sdesim.printing import to_text
 
 MAX_LENGTH, MAX_DEPTH, MAX_NODES = 20_000, 200, 20_000
 # the names that a Dataset keeps for itself, and the time
-TAKEN = ("t", "time", "member", "status")
+TAKEN = ("t", "time", "member", "status", "last_good_time", "bin")
 
 
 def _written(node: Expr) -> tuple[int, int]:

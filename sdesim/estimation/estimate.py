@@ -68,7 +68,8 @@ def estimate(
     problem = _problem(model, initial, time, functional, parameters or {}, scheme, seed, device)
     if method not in METHODS:
         raise ValueError(f"method is one of {', '.join(METHODS)}, got {method!r}")
-    if not (isinstance(rmse, (int, float, np.number)) and math.isfinite(rmse) and rmse > 0):
+    number = isinstance(rmse, (int, float, np.number)) and not isinstance(rmse, bool)
+    if not (number and math.isfinite(rmse) and rmse > 0):
         raise ValueError(f"rmse is a positive number, got {rmse!r}")
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1):
         raise ValueError(f"steps is a whole number of at least 1, got {steps!r}")

@@ -58,7 +58,10 @@ class Problem:
                              "another scheme")  # fmt: skip
         env = {**parameters, "t": self.time, **dict(zip(self.model.states, states, strict=True))}
         with np.errstate(all="ignore"):
-            found = np.asarray(self.functional(env), np.float64)
+            found = np.asarray(self.functional(env))
+        if found.dtype.kind not in "biuf":
+            raise TypeError(f"functional must give real numbers; its result is an array of {found.dtype}")
+        found = found.astype(np.float64)
         if found.shape not in ((), states.shape[1:]):
             raise ValueError(f"functional must give one number for each of {states.shape[1]} members; its result has "
                              f"the shape {found.shape}")  # fmt: skip
@@ -121,9 +124,9 @@ def functional_of(value: Any, model: SDE, what: str = "functional") -> Functiona
     if callable(value) and not hasattr(value, "op"):
         arguments = list(inspect.signature(value).parameters)
         if set(arguments) <= set(known):
-            return lambda env: np.asarray(value(**{name: env[name] for name in arguments}), np.float64)
+            return lambda env: np.asarray(value(**{name: env[name] for name in arguments}))
         if len(arguments) == 1:
-            return lambda env: np.asarray(value(env), np.float64)
+            return lambda env: np.asarray(value(env))
         raise TypeError(f"{what} takes states and parameters by name ({', '.join(known)}) or one mapping of them; its "
                         f"arguments are {', '.join(arguments)}")  # fmt: skip
     if not isinstance(value, str | int | float) and not hasattr(value, "op") and not hasattr(value, "free_symbols"):

@@ -239,6 +239,8 @@ def _check_bounds(bounds: Mapping[str, Any], states: list[str]) -> None:
             raise ValueError(f"bounds name {s!r}, which is no state; the states are {', '.join(states)}")
         if not isinstance(bound, (Reflecting, Absorbing)):
             raise ValueError(f"the bounds of {s} are Reflecting(lo, hi) or Absorbing(lo, hi), got {bound!r}")
+        if isinstance(bound, Absorbing) and "exit_time" in states:
+            raise ValueError("with absorbing bounds 'exit_time' is a variable of the Dataset; rename the state")
 
 
 def _check_units(units: Mapping[str, Any], names: list[str]) -> None:

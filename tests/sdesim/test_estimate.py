@@ -185,11 +185,12 @@ def test_bias_of_a_geometric_series_is_its_tail():
     ({"functional": "log(x - 1)"}, "not finite"), ({"initial": {"x": [1.0, 2.0]}}, "list over members"),
     ({"parameters": {"q": 1.0}}, "no parameter"), ({"steps": 0}, "steps"), ({"seed": -1}, "seed"),
     ({"control": "x"}, "pair"), ({"method": "rqmc", "initial": {"x": stats.norm(1, 1)}}, "distribution"),
-    ({"functional": lambda x: x[:1]}, "one number for each"), ({"device": "tpu"}, "device"),
+    ({"functional": lambda x: x[:1]}, "one number for each"), ({"rmse": True}, "rmse is a positive"),
+    ({"functional": lambda x: 1j * x}, "real numbers"), ({"device": "tpu"}, "device"),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_said(change, message):
     call = {"model": GBM, "initial": {"x": 1.0}, "time": 1.0, "functional": "x", "rmse": 0.1} | change
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         sim.estimate(call.pop("model"), call.pop("initial"), call.pop("time"), call.pop("functional"), **call)
 
 

@@ -362,6 +362,28 @@ BAD = {
     "device": (lambda: ou(device="tpu"), "one of cpu, cuda, reference"),
     "save": (lambda: ou(save="paths"), '"states" or "statistics"'),
     "store": (lambda: ou(store="run.txt"), "wanted .nc"),
+    "complex drift": (lambda: sim.SDE({"x": lambda x: 1j * x}), "a real number, got 1j"),
+    "complex in text": (lambda: sim.SDE({"x": "x + 1j"}), "not a finite real number"),
+    "NaN drift": (lambda: sim.SDE({"x": lambda x: np.nan * x}), "nan is not a finite number"),
+    "drift NaN at the start": (
+        lambda: sim.simulate(sim.SDE({"x": "log(x - 5)"}, {"x": 1}), 1.0, [1.0], members=70),
+        r"drift of x is not a finite number at the start.*x = 1.*where",
+    ),
+    "noise infinite at the start": (
+        lambda: sim.simulate(sim.SDE({"x": "-x"}, {"x": "k/x"}, parameters={"k": [1, 2]}), 0.0, [1.0], members=2),
+        "noise x of x is not a finite number",
+    ),
+    "state named like a variable": (lambda: sim.SDE({"last_good_time": 1}), "kept for the time, the Dataset"),
+    "state named like the exits": (
+        lambda: sim.SDE({"exit_time": 1}, bounds={"exit_time": sim.Absorbing(hi=1)}), "rename the state"),
+    "state that shadows a parameter": (lambda: sim.SDE({"x": "-x"}, parameters={"x": 1}), "both a state and a parameter"),
+    "bound of text": (lambda: sim.Absorbing("a"), "takes numbers, and None for an open end"),
+    "infinite bound": (lambda: sim.Reflecting(0, np.inf), "None for an open end"),
+    "members of statistics": (lambda: ou(members=2**32 + 1, save="statistics"), "from 0 to 2³²"),
+    "range of statistics": (lambda: ou(members=range(2**33), save="statistics"), "from 0 to 2³²"),
+    "exact for another model": (
+        lambda: sim.simulate(sim.SDE({"x": "x - x**3"}, {"x": 1}), 0.0, [1.0], method="exact"), "no exact law is known",
+    ),
     "folder": (lambda: ou(store="/no/such/folder/run.nc"), "does not exist: make it first"),
     "initial outside its bounds": (
         lambda: sim.simulate(sim.SDE({"x": 0}, {"x": 1}, bounds={"x": sim.Reflecting(0, 1)}), {"x": 2.0}, [1]),
@@ -376,6 +398,7 @@ def test_bad_input_is_one_clear_error_before_any_work(case, monkeypatch):
         raise AssertionError("work began")
 
     monkeypatch.setattr("sdesim.integrate.integrate", work)
+    monkeypatch.setattr("sdesim.integrate.fold", work)
     call, message = BAD[case]
     with pytest.raises((ValueError, TypeError, KeyError, OSError), match=message) as caught:
         call()
@@ -405,3 +428,9 @@ def test_unknown_names_of_the_library_list_what_there_is():
 def test_a_method_without_cuda_source_is_refused_on_the_gpu(model, method, able):
     with pytest.raises(ValueError, match=rf"has no CUDA source.*{able}"):
         sim.simulate(model, 1.0, [0.1], method=method, device="cuda")
+
+
+def test_one_member_whose_drift_is_not_finite_is_alone_in_it():
+    model = sim.SDE({"x": "log(x)"}, {"x": 0.1})
+    ds = sim.simulate(model, {"x": np.array([2.0, -1.0, 2.0])}, [0.1], members=3, dt=0.01)
+    assert ds.status.values.tolist() == [0, 1, 0] and np.isfinite(ds.x.values[[0, 2]]).all()
