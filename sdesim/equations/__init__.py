@@ -25,6 +25,8 @@ from sdesim.equations.fronts import (
     sir,
 )
 from sdesim.equations.growth import burgers, edwards_wilkinson, kpz, kuramoto_sivashinsky
+from sdesim.equations.kinetics import birth_death, merton, michaelis_menten, predator_prey, schlogl
+from sdesim.equations.networks import reactions
 from sdesim.equations.ordinary import (
     brusselator_in_a_cell,
     cox_ingersoll_ross,
@@ -47,6 +49,7 @@ from sdesim.equations.phases import allen_cahn, cahn_hilliard, phi4, swift_hohen
 
 __all__ = [
     "allen_cahn",
+    "birth_death",
     "brusselator",
     "brusselator_in_a_cell",
     "burgers",
@@ -74,12 +77,17 @@ __all__ = [
     "lorenz63",
     "lorenz96",
     "lotka_volterra",
+    "merton",
+    "michaelis_menten",
     "nagumo",
     "ogata_banks",
     "ornstein_uhlenbeck",
     "phi4",
     "plume",
     "porous_medium",
+    "predator_prey",
+    "reactions",
+    "schlogl",
     "schnakenberg",
     "sir",
     "stochastic_heat",

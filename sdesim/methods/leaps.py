@@ -5,8 +5,9 @@
 count is cut to what the states at hand allow, one kind after the other: no state goes below 0, and what each event
 keeps (mass) is kept. Rates at a predicted state, which need not be whole or positive, are cut at 0.
 
-A save between steps sees the quantile of a shorter leap at the same uniform number: its law is the method's own, and it
-has never more events than the whole step.
+A save between steps sees a shorter leap, its counts the quantiles of smaller means at the same uniform numbers: its
+law is that of the method, and tau_leaping has never more events by then than in the whole step. What is not drawn is
+the joint law of two saves within one step: their counts grow together.
 """
 
 from __future__ import annotations
