@@ -115,15 +115,15 @@ LINEAR = {
 # beyond the general claim: with additive noise the trapezoidal rules, and what SRI methods are then, have weak order 2,
 # as SRIW1 has where the noise is linear
 _RULES = ("heun", "sosri", "sriw1", "sriw2")
-CLAIMED = {("LINEAR", "additive", m): 2.0 for m in (*_RULES, "midpoint", "trapezoidal")}
+CLAIMED = {("LINEAR", "additive", m): 2.0 for m in (*_RULES, "midpoint", "trapezoidal", "implicit_midpoint")}
 CLAIMED |= {("LINEAR", "scalar", "sriw1"): 2.0, ("LINEAR", "diagonal", "sriw1"): 2.0}
-CLAIMED |= {("MOVING", "additive", m): 2.0 for m in (*_RULES, "midpoint")}
+CLAIMED |= {("MOVING", "additive", m): 2.0 for m in (*_RULES, "midpoint", "implicit_midpoint")}
 CLAIMED |= {("PERIODIC", "constant", m): 2.0 for m in (*_RULES, "trapezoidal")}
 
 
 def weak_slope(error, claimed):
     """The slope of log₂ |error(n)| against the step, h small enough to show h^{3/2} from h² if that is claimed."""
-    levels = (4096, 8192, 16384) if claimed == 1.5 else (16, 32, 64)
+    levels = (4096, 8192, 16384) if claimed == 1.5 else (32, 64, 128)
     return -np.polyfit(np.log2(levels), np.log2([np.linalg.norm(error(n)) for n in levels]), 1)[0]
 
 

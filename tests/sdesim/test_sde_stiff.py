@@ -121,6 +121,38 @@ def test_implicit_methods_say_how_many_states_they_serve():
         sim.simulate(model, dict.fromkeys(states, 0.0), [1.0], method="implicit_euler")
 
 
+def test_the_implicit_midpoint_keeps_quadratic_invariants():
+    # |z| of Kubo's oscillator; the spin of length 1 in a noisy field, dm = m × (b dt + (0.5, 0.3, −0.4)∘dW); energy ½|u|²
+    # of a nonlinear rotation: to round-off at any step, where Heun's method drifts
+    models = {
+        "Kubo": (sim.equations.kubo(omega=2.0, sigma=0.6), [0.6, 0.8]),
+        "spin": (sim.SDE({"x": "y - z", "y": "-x", "z": "x"},
+                         {"x": {"W": "-0.4*y - 0.3*z"}, "y": {"W": "0.5*z + 0.4*x"}, "z": {"W": "0.3*x - 0.5*y"}},
+                         interpretation="stratonovich"), [0.6, 0.0, 0.8]),
+        "nonlinear": (sim.SDE({"x": "y*(1 + x*y)", "y": "-x*(1 + x*y)"}, {"x": {"a": "-y*sin(x)"}, "y": {"a": "x*sin(x)"}},
+                              interpretation="stratonovich"), [0.6, 0.8]),
+    }  # fmt: skip
+    for name, (model, start) in models.items():
+        lost = []
+        for method in ("implicit_midpoint", "heun"):
+            initial, times = np.repeat(np.reshape(start, (-1, 1)), 200, axis=1), np.array([0.0, 10.0])
+            result = integrate(model, find(method, ("sde",)), initial, model.parameters, times, 0.1, seed=1,
+                               members=np.arange(200))  # fmt: skip
+            assert not result.status.any()
+            lost.append(np.abs(np.linalg.norm(result.states[1], axis=0) - 1).max())
+        assert lost[0] < 1e-12 and lost[1] > 1e-3, name
+
+
+def test_the_implicit_midpoint_cuts_its_increments():
+    # dX = 2X∘dW: X' = X (1 + ΔW)/(1 − ΔW) has a pole at 4 √h, which |ΔW| ≤ 3.33 √h keeps away from
+    model, h, z = sim.SDE({"x": 0}, {"x": "s*x"}, interpretation="stratonovich", parameters={"s": 2.0}), 0.0625, np.linspace(-9, 9, 37)
+    bound = BoundSDE(model, "stratonovich", {"s": 2.0})
+    step = find("implicit_midpoint", ("sde",)).step
+    (x,) = step(bound, 0.0, Vector([np.ones(37)]), h, Wiener(Vector([z * np.sqrt(h)]), np.sqrt(h)))
+    q = np.clip(z, -np.sqrt(4 * np.log(16)), np.sqrt(4 * np.log(16))) * np.sqrt(h)
+    assert np.allclose(x, (1 + q) / (1 - q), rtol=1e-12) and (x > 0).all()
+
+
 # ---- stabilised methods
 
 
