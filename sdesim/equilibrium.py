@@ -94,6 +94,9 @@ def _check(model: PDE, tolerance: float) -> None:
 def _discretise(model: PDE) -> Stencil:
     """The stencil: transport upwind, whose steady states have no wiggles."""
     stencil = discretise(model, "upwind" if model.velocity else "central")
+    if stencil.derived:
+        raise ValueError("Newton's method here knows no tensor whose fluxes take slopes in passes of their own: "
+                         "make it constant with periodic edges, or align the axes with it")
     edges = [node for axes in stencil.ghosts for pair in axes if pair for side in pair for node in side]
     if "t" in free_symbols(*stencil.right_side, *edges):
         raise ValueError("a steady state wants coefficients and edges that do not change with time, and there is a t "

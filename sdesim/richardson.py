@@ -50,8 +50,9 @@ def coarsened(model: PDE) -> PDE | None:
     Grid(x=(0.0, 1.0, 4))
     """
     grid = model.grid
-    alike = isinstance(grid, Grid) and grid.is_box and grid.mask is None
-    if not alike or any(n % 2 or n < 4 for n in grid.shape):
+    if not isinstance(grid, Grid) or not grid.is_box or grid.mask is not None:
+        return None
+    if any(n % 2 or n < 4 for n in grid.shape):
         return None
     data = model.to_dict()
     fields = {name: restrict(np.asarray(values), 2, grid.dimension) for name, values in data["fields"].items()}

@@ -19,7 +19,7 @@ from sdesim.kernels.field_plan import Programs, Steps, ceiling, options_of, plan
 from sdesim.kernels.field_reference import Reference, Sheet, run_member
 from sdesim.kernels.field_static import static_arrays
 from sdesim.methods.field import FIELD_METHODS, FieldMethod, Spectrum
-from sdesim.methods.field_implicit import IMPLICIT_METHODS
+from sdesim.methods.field_implicit import AFFINE, IMPLICIT_METHODS
 from sdesim.models.pde import PDE
 from sdesim.stencils import Stencil, discretise
 
@@ -56,7 +56,7 @@ def stencil_run(
         backend: "kernel" (generated machine code), "cuda" (the same on a GPU, by CuPy) or "numpy" (the reference);
             they give the same bits.
         threads: threads over which blocks of members are spread.
-        advection: "central" or "upwind"; None takes central where the cell Péclet number is at most 2.
+        advection: in place of the model's: see `sdesim.models.pde.PDE`.
         sheet: half the steps, or cells of another grid, whose noise this run shares; by the reference where there is
             noise.
 
@@ -82,7 +82,7 @@ def stencil_run(
     start = _initial(model, initial, len(numbers))
     clock = _times(times, dt)
     values = _parameters(model, parameters, len(numbers))
-    stencil = _discretise(model, advection, float(clock[0]))
+    stencil = _discretise(model, advection, float(clock[0]), chosen)
     bounds = _spectra(stencil, values, start, clock)
     if chosen.kind == "implicit":
         return _implicit(stencil, chosen, values, bounds, start, clock, dt, numbers, seed, threads, sheet)
@@ -118,7 +118,7 @@ def steps_of(model: PDE, method: str, initial: Array, parameters: Mapping[str, A
     """The longest step that a method chooses for each member, as `stencil_run` with dt=None does."""
     chosen, clock = _method(model, method), _times(times, None)
     values = _parameters(model, parameters, initial.shape[1])
-    stencil = _discretise(model, None, float(clock[0]))
+    stencil = _discretise(model, None, float(clock[0]), chosen)
     return np.array([ceiling(chosen, s, clock.tolist()) for s in _spectra(stencil, values, initial, clock)])
 
 
@@ -180,19 +180,21 @@ def _parameters(model: PDE, overrides: Mapping[str, Any] | None, members: int) -
     return result
 
 
-def _discretise(model: PDE, advection: str | None, t: float) -> Stencil:
-    """The stencil; transport is upwind where the model's own parameters give a cell Péclet number above 2.
+def _discretise(model: PDE, advection: str | None, t: float, method: FieldMethod) -> Stencil:
+    """The stencil; transport is limited where the model's own parameters give a cell Péclet number above 2.
 
-    A speed that depends on the state is taken upwind. The members' parameters do not enter, so that the choice is the
-    same in every block.
+    So is a speed that depends on the state; an implicit method that needs an affine model has upwind values there. The
+    members' parameters do not enter, so that the choice is the same in every block.
     """
-    if advection is not None or not model.velocity:
-        return discretise(model, advection or "central")
+    chosen = advection or model.advection
+    if chosen is not None or not model.velocity:
+        return discretise(model, chosen or "central")
+    sharp = "upwind" if method.name in AFFINE else "limited"
     if model.uses("velocity") & model.variable_names:
-        return discretise(model, "upwind")
+        return discretise(model, sharp)
     central = discretise(model, "central")
     zero = np.zeros((len(model.state), 1, *model.grid.shape))
-    return central if peclet(central, model.parameters, zero, t) <= 2.0 else discretise(model, "upwind")
+    return central if peclet(central, model.parameters, zero, t) <= 2.0 else discretise(model, sharp)
 
 
 def _spectra(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, clock: Array) -> list[Spectrum]:

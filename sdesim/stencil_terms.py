@@ -5,13 +5,16 @@ See `sdesim.stencils` for the equations and `sdesim.geometry` for what a face le
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from sdesim import boundaries
 from sdesim.calculus import free_symbols, rebuild, substitute, walk
-from sdesim.expressions import COMPARISONS, LOGICAL, Expr, const, is_zero, load, maximum, minimum, symbol
+from sdesim.expressions import COMPARISONS, LOGICAL, Expr, const, is_zero, load, maximum, symbol
+from sdesim.grids import Grid
 from sdesim.models.pde import PDE
+from sdesim.stencil_limited import cross_flux, transport
 
 Offset: TypeAlias = tuple[int, ...]
 _BOOLEAN = frozenset(COMPARISONS) | frozenset(LOGICAL)
@@ -49,6 +52,8 @@ class Terms:
         self.moving = model.variable_names | {"t"}
         self.spatial = frozenset(self.axes) | frozenset(model.fields)
         self.names: dict[Static, str] = {}
+        self.derived: dict[tuple[Expr, str, float, str], str] = {}
+        self.extra: dict[str, list[Expr]] = {}
 
     def diffusion(self, state: str) -> Expr:
         """∇·(Σ_j D_j ∇u_j), summed over axes and driving states."""
@@ -58,7 +63,8 @@ class Terms:
             for driver, term in drivers.items():
                 entry = term if isinstance(term, Expr) else self._entry(term, axis, axis)
                 if not is_zero(entry):
-                    total = total + self._diffusion(state, driver, entry, axis)
+                    mean = "harmonic" if state == driver and term is entry else "arithmetic"
+                    total = total + self._diffusion(state, driver, entry, axis, mean)
         for driver, term in drivers.items():
             if not isinstance(term, Expr):
                 total = total + self._mixed(state, driver, term)
@@ -99,7 +105,7 @@ class Terms:
         here = self.at(state, amplitude, self.here)
         return here if self.model.grid.is_box else here * self._factor(state, "root", 0, self.here)
 
-    def _diffusion(self, state: str, driver: str, D: Expr, axis: int) -> Expr:
+    def _diffusion(self, state: str, driver: str, D: Expr, axis: int, mean: str) -> Expr:
         """∂(D ∂u) along one axis."""
         left, right = self._steps(driver, axis)
         even, scale = self.even[axis], 1.0 / self.spacing[axis] ** 2
@@ -112,7 +118,6 @@ class Terms:
         if self._depends(D, self.moving):
             face = [self._mean(state, D, axis, offset, scale, "conductance") for offset in (low, high)]
             return self._shared(state, axis, face[1] * right - face[0] * left)
-        mean = "harmonic" if state == driver else "arithmetic"
         name = self._static(state, D, mean, axis, scale, "" if even else "conductance")
         return self._shared(state, axis, load(name, high) * right - load(name, low) * left)
 
@@ -145,54 +150,81 @@ class Terms:
 
     def _transport(self, state: str, v: Expr, axis: int) -> Expr:
         """∂(v u) along one axis."""
+        if self.advection != "central":
+            return transport(self, state, v, axis)
         high = self.unit[axis]
         low, scale = _minus(high), 1.0 / self.spacing[axis]
         cells = [self.value(state, offset) for offset in (low, self.here, high)]
-        faces = self.here, high
-        if not self._depends(v, self.spatial | self.model.variable_names):
-            speeds = [v * scale if self.even[axis] else v * self._factor(state, "passage", axis, face)
-                      for face in faces]
-        elif not self._depends(v, self.moving):
-            name = self._static(state, v, "point", axis, scale, "" if self.even[axis] else "passage")
-            speeds = [load(name, self.here), load(name, high)]
-        elif self.advection == "central" and self.even[axis] and self.model.grid.mask is None:
+        alike = self.even[axis] and self.model.grid.mask is None
+        if alike and self._depends(v, self.spatial | self.model.variable_names) and self._depends(v, self.moving):
             before, after = self.at(state, v, low), self.at(state, v, high)
             return (after * cells[2] - before * cells[0]) * (0.5 * scale)
-        else:
-            speeds = [self._mean(state, v, axis, face, scale, "passage") for face in faces]
-        fluxes = [self._face_flux(c, cells[k], cells[k + 1], (state, axis, faces[k])) for k, c in enumerate(speeds)]
-        fluxes = [self.carried(state, axis, face, flux) for face, flux in zip(faces, fluxes)]
+        fluxes = [self.carried(state, axis, face, self.speed(state, v, axis, face)
+                               * self._between(state, cells[k], cells[k + 1], axis, face))
+                  for k, face in enumerate((self.here, high))]
         return self._shared(state, axis, fluxes[1] - fluxes[0])
 
-    def _face_flux(self, v: Expr, left: Expr, right: Expr, face: tuple[str, int, Offset]) -> Expr:
-        if self.advection == "central":
-            return v * self._between(face[0], left, right, *face[1:])
-        return maximum(v, 0.0) * left + minimum(v, 0.0) * right
+    def speed(self, state: str, v: Expr, axis: int, face: Offset) -> Expr:
+        """The velocity at the low face of the cell at `face`, times what a flux counts for there."""
+        scale = 1.0 / self.spacing[axis]
+        if not self._depends(v, self.spatial | self.model.variable_names):
+            return v * scale if self.even[axis] else v * self._factor(state, "passage", axis, face)
+        if not self._depends(v, self.moving):
+            return load(self._static(state, v, "point", axis, scale, "" if self.even[axis] else "passage"), face)
+        return self._mean(state, v, axis, face, scale, "passage")
+
+    def coefficient(self, state: str, D: Expr, axis: int, face: Offset) -> Expr:
+        """A tensor's entry at the low face of the cell at `face`, times what a flux counts for there."""
+        if self._depends(D, self.spatial) and not self._depends(D, self.moving):
+            factor = "" if self.even[axis] else "passage"
+            return load(self._static(state, D, "arithmetic", axis, 1.0 / self.spacing[axis], factor), face)
+        return self.speed(state, D, axis, face)
+
+    def derive(self, state: str, node: Expr, B: float, along: str = "") -> str:
+        """The name of a field derived from a state; its ghosts are those of `stencil_limited.derived_ghosts`."""
+        return self.derived.setdefault((self.inside(state, node), state, B, along), f"^{len(self.derived)}")
 
     def _mixed(self, state: str, driver: str, tensor: tuple[tuple[Expr, ...], ...]) -> Expr:
-        """Σ over pairs of axes of (D_kl + D_lk) ∂²u/∂x_k∂x_l of a constant tensor, by the four corner cells."""
+        """What a tensor's entries D_kl, k ≠ l, add: Σ ∂_k(D_kl ∂_l u), summed over pairs of axes."""
+        axes = range(len(self.axes))
+        entries = {(k, l): self._entry(tensor, k, l) for k in axes for l in axes}
+        parts = {(k, l): D for (k, l), D in entries.items() if k != l and not is_zero(D)}
+        if not parts:
+            return const(0.0)
+        if not isinstance(self.model.grid, Grid):
+            raise ValueError(f"the diffusivity tensor of {state} couples axes, which needs a Grid of x, y and z; align "
+                             "the axes with the tensor")
+        constant = not any(self._depends(D, self.spatial | self.moving) for D in parts.values())
+        scheme = self.model.cross_flux or ("central" if constant else "limited")
+        if constant and scheme == "central" and self._rolls(state, driver):
+            return self._corners(driver, parts)
+        total = const(0.0)
+        for (k, l), D in parts.items():
+            total = total + cross_flux(self, state, driver, entries, (k, l), scheme == "limited")
+            reach = const(self.spacing[l]) if self.even[l] else self._factor(driver, "distance", l, self.here)
+            size = self.coefficient(state, D, k, self.here) / reach
+            self.extra.setdefault(state, []).append(maximum(size, -size))
+        return total
+
+    def _rolls(self, state: str, driver: str) -> bool:
+        """Whether all cells are alike, so that a state is continued around all corners."""
+        return self.model.grid.is_box and self.model.grid.mask is None and all(
+            isinstance(self.model.boundary[s][axis][0], boundaries.Periodic) for s in (state, driver)
+            for axis in self.axes)
+
+    def _corners(self, driver: str, parts: Mapping[tuple[int, int], Expr]) -> Expr:
+        """Σ over pairs of axes of (D_kl + D_lk) ∂²u/∂x_k∂x_l by the four corner cells: central fluxes of constants."""
         total = const(0.0)
         for k in range(len(self.axes)):
             for l in range(k):
-                both = self._entry(tensor, k, l) + self._entry(tensor, l, k)
+                both = parts.get((k, l), const(0.0)) + parts.get((l, k), const(0.0))
                 if is_zero(both):
                     continue
-                if not self.model.grid.is_box:
-                    raise ValueError(f"the diffusivity tensor of {state} couples {self.axes[l]} and {self.axes[k]}, "
-                                     "which needs a Grid of equal cells; align the axes with the tensor")
-                self._refuse_edges(state, driver, (k, l))
                 u = {(a, b): load(driver, tuple(a * p + b * q for p, q in zip(self.unit[k], self.unit[l])))
                      for a in (-1, 1) for b in (-1, 1)}
                 scale = 0.25 / (self.spacing[k] * self.spacing[l])
                 total = total + (both * scale) * ((u[1, 1] - u[1, -1]) - (u[-1, 1] - u[-1, -1]))
         return total
-
-    def _refuse_edges(self, state: str, driver: str, pair: tuple[int, int]) -> None:
-        for axis in (self.axes[k] for k in pair):
-            if not all(isinstance(self.model.boundary[s][axis][0], boundaries.Periodic) for s in (state, driver)):
-                raise ValueError(f"the diffusivity tensor of {state} couples the axes {self.axes[pair[0]]} and "
-                                 f"{self.axes[pair[1]]}, which needs periodic edges along both, but {axis} is not "
-                                 "periodic; make it Periodic(), or align the axes with the tensor")
 
     def _entry(self, tensor: tuple[tuple[Expr, ...], ...], k: int, l: int) -> Expr:
         """Entry of a tensor in x-y-z order for two axes in array order."""

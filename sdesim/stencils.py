@@ -6,7 +6,8 @@ On cells of width Δ the mean of u over a cell changes by the fluxes through its
 
 The diffusivity of a face D_f is the harmonic mean of its two cells where D is a given function of space (the flux is
 then exact through a jump of D that lies on a face), and the arithmetic mean where D depends on the state or the time
-(a harmonic mean would freeze the front of a porous medium). Transport is central, u_f = ½(u_left + u_right), or upwind.
+(a harmonic mean would freeze the front of a porous medium). Transport is central, u_f = ½(u_left + u_right), or takes
+u_f upwind, and a diffusivity tensor may have limited fluxes: see `sdesim.stencil_limited`.
 Every flux leaves one cell and enters the next, so that Σ u changes by boundary fluxes and reactions alone.
 
 Expressions that depend on space but not on the state or the time are *static*: they are named here, computed once as
@@ -16,15 +17,18 @@ arrays, and loaded by the right-hand side like a field. A cell beyond the edge i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
 from math import sqrt
+from operator import add
 
 from sdesim import boundaries
 from sdesim.calculus import free_symbols, walk
 from sdesim.expressions import Expr, is_zero
 from sdesim.fields import ColouredNoise
 from sdesim.geometry import edge_spacing
-from sdesim.models.pde import PDE
+from sdesim.models.pde import ADVECTION, PDE
+from sdesim.stencil_limited import derived_ghosts
 from sdesim.stencil_mask import MaskedTerms
 from sdesim.stencil_terms import Static, Terms
 
@@ -39,8 +43,12 @@ class Stencil:
         terms: its parts by state, "diffusion" − "transport" + "reaction".
         noise: amplitude at a cell for each state that has noise, by the state's number.
         statics: the static arrays by their names (which start with "%").
-        ghosts: for each state and axis the (A, B) of the low and of the high ghost, or None where periodic.
-        advection: "central", "upwind", or "none" without transport.
+        ghosts: for each state (then derived field) and axis the (A, B) of the low and of the high ghost, or None where
+            periodic.
+        advection: "central", "upwind", "limited", "weno", or "none" without transport.
+        derived: fields "^0", "^1", … that the right-hand side loads besides the states, each an expression of loads of
+            states, static arrays and derived fields before it. Their ghosts follow those of the states.
+        extra: by the state's number a bound on what limited fluxes add to the size of its eigenvalues.
     """
 
     model: PDE
@@ -50,6 +58,8 @@ class Stencil:
     statics: dict[str, Static]
     ghosts: tuple[tuple[tuple[tuple[Expr, Expr], tuple[Expr, Expr]] | None, ...], ...]
     advection: str
+    derived: tuple[Expr, ...] = ()
+    extra: dict[int, Expr] = field(default_factory=dict)
 
     @property
     def noise_scale(self) -> float:
@@ -59,19 +69,20 @@ class Stencil:
     @property
     def has_corners(self) -> bool:
         """Whether a load reaches across two axes at once, as mixed derivatives do."""
-        return any(n.op == "load" and sum(map(abs, n.value[1])) > 1 for n in walk(self.right_side))
+        return any(n.op == "load" and sum(map(abs, n.value[1])) > 1 for n in walk([*self.right_side, *self.derived]))
 
 
-def discretise(model: PDE, advection: str = "central") -> Stencil:
+def discretise(model: PDE, advection: str | None = None) -> Stencil:
     """The finite-volume right-hand side of a model on its grid.
 
     Args:
         model: the PDE.
-        advection: "central" (second order; wiggles where the cell Péclet number |v|Δ/D exceeds 2) or "upwind".
+        advection: in place of the model's own: "central" (the default; second order; wiggles where the cell Péclet
+            number |v|Δ/D exceeds 2), "upwind", "limited" or "weno" (`sdesim.stencil_limited`).
 
     Raises:
-        ValueError: an unknown `advection`; a noise amplitude that uses derivatives; a mixed second derivative (tensor)
-            next to an edge that is not periodic.
+        ValueError: an unknown `advection`; a noise amplitude that uses derivatives; a tensor that couples axes on a
+            grid that is no `Grid`; "weno" on cells that are not equal.
             A hyperdiffusivity, which needs a spectral method.
         TypeError: noise that is coloured in space, which needs a spectral method.
 
@@ -81,8 +92,9 @@ def discretise(model: PDE, advection: str = "central") -> Stencil:
     >>> evaluate(stencil.right_side, {"k": 2.0, ("u", (-1,)): 1.0, ("u", (0,)): 1.0, ("u", (1,)): 3.0})
     [4.0]
     """
-    if advection not in ("central", "upwind"):
-        raise ValueError(f'advection is "central" or "upwind"; got {advection!r}')
+    advection = advection or model.advection or "central"
+    if advection not in ADVECTION:
+        raise ValueError(f"advection is one of {', '.join(ADVECTION)}; got {advection!r}")
     if model.hyperdiffusivity:
         raise ValueError("finite-volume methods have no fourth-order term, and there is a hyperdiffusivity of "
                          f"{', '.join(model.hyperdiffusivity)}: use exact, etdrk4 or exponential_euler")
@@ -101,15 +113,20 @@ def discretise(model: PDE, advection: str = "central") -> Stencil:
     terms = {name: tuple(map(builder.inside, model.state, row)) for name, row in parts.items()}
     noise = {model.state.index(state): builder.inside(state, builder.noise(state, term.amplitude))
              for state, term in model.noise.items() if not is_zero(term.amplitude)}
-    used = {n.value[0] for n in walk([*right_side, *noise.values()]) if n.op == "load"}
+    used = {n.value[0] for n in walk([*right_side, *noise.values(), *(key[0] for key in builder.derived)])
+            if n.op == "load"}
+    ghosts = [tuple(_ghosts(model, state, axis) for axis in model.grid.axes) for state in model.state]
+    ghosts += [derived_ghosts(builder, *key[1:]) for key in builder.derived]
     return Stencil(
         model=model,
         right_side=right_side,
         terms=terms,
         noise=noise,
         statics={name: static for static, name in builder.names.items() if name in used},
-        ghosts=tuple(tuple(_ghosts(model, state, axis) for axis in model.grid.axes) for state in model.state),
+        ghosts=tuple(ghosts),
         advection=advection if model.velocity else "none",
+        derived=tuple(key[0] for key in builder.derived),
+        extra={model.state.index(state): reduce(add, parts) for state, parts in builder.extra.items()},
     )
 
 

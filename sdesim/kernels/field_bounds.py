@@ -22,6 +22,10 @@ from sdesim.methods.field import Spectrum
 from sdesim.stencils import Stencil
 
 Array = NDArray[np.float64]
+_UPWIND = {"upwind": 1.0, "limited": 2.3, "weno": 2.3}
+"""Bound on transport's eigenvalues over that of upwind values; 2.3 keeps SSPRK3 of 0.9 its limit within Δ/2v, the
+step up to which forward Euler with limited values makes no new extremes (Sweby 1984)."""
+_LIMITED = 8.0  # Σ of |coefficient| that two faces of twice-limited slopes can have, 4 each
 
 
 def spectra(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, times: Sequence[float]) -> list[Spectrum]:
@@ -58,7 +62,9 @@ def _environment(stencil: Stencil, parameters: Mapping[str, Any], initial: Array
     padded = {name: np.pad(u, [(0, 0), *[(1, 1)] * axes], mode="edge")
               for name, u in zip(stencil.model.state, initial.astype(np.float64))}
     padded |= static_arrays(stencil, parameters)
-    for node in walk(stencil.right_side):
+    flat = np.zeros((1, *(n + 2 for n in stencil.model.grid.shape)))
+    padded |= {f"^{k}": flat for k in range(len(stencil.derived))}  # as on a field without slopes: upwind values
+    for node in walk([*stencil.right_side, *stencil.extra.values()]):
         if node.op == "load":
             name, offset = node.value
             env[name, offset] = _view(padded[name], offset)
@@ -73,11 +79,14 @@ def _view(padded: Array, offset: tuple[int, ...]) -> Array:
 def _bounds(stencil: Stencil, env: Mapping[Any, Any], members: int) -> Array:
     """(diffusion, advection, reaction, drift) by member, the largest over states and cells."""
     result = np.zeros((4, members))
-    for diffusion, transport, reaction in zip(*stencil.terms.values()):
+    for state, (diffusion, transport, reaction) in enumerate(zip(*stencil.terms.values())):
         d, v, r = (_slopes(stencil, term, env) for term in (diffusion, transport, reaction))
-        radius = [_largest(sum(part.values(), np.zeros(1)), members) for part in (d, v, r)]
-        if stencil.advection == "upwind":
-            radius[0], radius[1] = radius[0] + radius[1], 0.5 * radius[1]
+        sums = [sum(part.values(), np.zeros(1)) for part in (d, v, r)]
+        if state in stencil.extra:
+            sums[0] = sums[0] + _LIMITED * np.asarray(evaluate([stencil.extra[state]], env)[0])
+        radius = [_largest(total, members) for total in sums]
+        if stencil.advection in _UPWIND:
+            radius[0], radius[1] = radius[0] + _UPWIND[stencil.advection] * radius[1], 0.5 * radius[1]
             drift = np.zeros(members)
         else:
             drift = _largest(_drift(d, v), members)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sdesim.calculus import evaluate, walk
-from sdesim.expressions import is_zero
+from sdesim.expressions import Expr, is_zero
 from sdesim.kernels.field_static import ghost_values, is_timed
 from sdesim.kernels.field_trace import Increments
 from sdesim.methods.vector import ZERO, Vector
@@ -74,18 +74,26 @@ class Reference:
 
     def __init__(self, stencil: Stencil, parameters: Mapping[str, float], statics: Mapping[str, Array]) -> None:
         self.stencil, self.parameters, self.statics = stencil, dict(parameters), statics
-        self.loads = sorted({n.value for n in walk(stencil.right_side) if n.op == "load"})
+        self.loads = {nodes: sorted({n.value for n in walk(nodes) if n.op == "load"})
+                      for nodes in (stencil.right_side, *((node,) for node in stencil.derived))}
         self.here = (0,) * len(stencil.model.grid.axes)
         self.edges: dict[tuple[int, int, int], Array] = {}
 
     def f(self, t: float, y: Vector) -> Vector:
         """du/dt: one array per state, `ZERO` for a state that does not change."""
         padded = {name: self._padded(k, u, t) for k, (name, u) in enumerate(zip(self.stencil.model.state, y))}
-        env: dict[Any, Any] = {**self.parameters, "t": np.float64(t)}
-        for name, offset in self.loads:
-            env[name, offset] = _view(padded[name] if name in padded else self.statics[name], offset)
-        rates = evaluate(self.stencil.right_side, env)
+        for k, node in enumerate(self.stencil.derived):
+            (field,) = self._around((node,), t, padded)
+            padded[f"^{k}"] = self._padded(len(y) + k, field, t)
+        rates = self._around(self.stencil.right_side, t, padded)
         return Vector([ZERO if is_zero(node) else rate for node, rate in zip(self.stencil.right_side, rates)])
+
+    def _around(self, nodes: tuple[Expr, ...], t: float, padded: Mapping[str, Array]) -> list[Any]:
+        """Graphs of the fields around every cell."""
+        env: dict[Any, Any] = {**self.parameters, "t": np.float64(t)}
+        for name, offset in self.loads[nodes]:
+            env[name, offset] = _view(padded[name] if name in padded else self.statics[name], offset)
+        return evaluate(nodes, env)
 
     def noise(self, t: float, y: Vector, dW: Vector) -> Vector:
         """Amplitude at y times dW, `ZERO` for a state without noise."""

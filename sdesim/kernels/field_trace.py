@@ -11,7 +11,7 @@ runtime scalars, never part of the kernel, so that the stages of RKL2 are one ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,16 +148,25 @@ class _Tracer:
                 sources.append(node.value[0])
             else:
                 sources.append(self.keep(node, f"@{state}.{len(self.stores)}"))
-        if any(self.stored_now(name) for name in sources):
-            self.stores.append([])
-        for state, name in enumerate(sources):
-            if self.ghost_time.setdefault(name, (state, t.node)) != (state, t.node):
-                raise ValueError("a method may evaluate the right-hand side of one stage at one time only")
         renamed = dict(zip(self.stencil.model.state, sources))
-        rates = [rewrite(node, {"t": t.node}, renamed) for node in self.stencil.right_side]
+        for k, node in enumerate(self.stencil.derived):
+            (value,) = self._around([node], t, renamed)
+            self._record(Vector([value]))
+            renamed[f"^{k}"] = self.keep(value, f"@{len(y) + k}.{len(self.stores)}")
+        rates = self._around(self.stencil.right_side, t, renamed)
         out = Lifted([ZERO if is_zero(node) else node for node in rates], self.lift)
         self._record(out)
         return out
+
+    def _around(self, nodes: Sequence[Expr], t: StageTime, renamed: Mapping[str, str]) -> list[Expr]:
+        """Graphs of the fields around a cell, in a new pass if any of these is still being stored."""
+        read = {n.value[0] for n in walk(nodes) if n.op == "load"}
+        if any(self.stored_now(name) for field, name in renamed.items() if field in read):
+            self.stores.append([])
+        for number, (field, name) in enumerate(renamed.items()):
+            if field in read and self.ghost_time.setdefault(name, (number, t.node)) != (number, t.node):
+                raise ValueError("a method may evaluate the right-hand side of one stage at one time only")
+        return [rewrite(node, {"t": t.node}, renamed) for node in nodes]
 
     def noise(self, t: StageTime, y: Vector, dW: Vector) -> Vector:
         """Amplitude at y times the increments dW."""

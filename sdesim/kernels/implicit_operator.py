@@ -85,6 +85,8 @@ def slopes(stencil: Stencil, node: Expr) -> tuple[dict[Load, Expr], Expr]:
 
 def is_affine(stencil: Stencil, node: Expr) -> bool:
     """Whether a graph is affine in the states with coefficients that do not change with time."""
+    if any(n.op == "load" and n.value[0].startswith("^") for n in walk([node])):
+        return False
     parts, _ = slopes(stencil, node)
     return not any("t" in free_symbols(p) or any(name.startswith("load ") for name in free_symbols(p))
                    for p in parts.values())
@@ -99,7 +101,6 @@ class Operator:
         walls: for each state and axis what its two edges add to −diagonal, arrays (members | 1, *space).
         weights: volumes of the cells over their mean, (1, *space), which make a diffusion symmetric; None where equal.
         measure: volumes of the field's cells over their sum; None where all cells are equal and none is left out.
-        measure: volumes of the field's cells over their sum; None where all cells are equal and none is left out.
     """
 
     def __init__(self, parts: Split, parameters: Mapping[str, Any], around: Mapping[Load, Array] | None = None) -> None:
@@ -108,8 +109,6 @@ class Operator:
         self.states = self.stencil.model.state
         grid = self.stencil.model.grid
         self.weights: Array | None = None if grid.is_box else (grid.volumes / grid.volumes.mean())[None]
-        inside = grid.volumes * grid.wet
-        self.measure: Array | None = None if grid.is_box and grid.mask is None else inside / inside.sum()
         inside = grid.volumes * grid.wet
         self.measure: Array | None = None if grid.is_box and grid.mask is None else inside / inside.sum()
         self.fixed = environment(self.stencil, parameters)
@@ -204,7 +203,7 @@ def environment(stencil: Stencil, parameters: Mapping[str, Any]) -> dict[Any, An
     env: dict[Any, Any] = {name: np.reshape(v, (-1, *(1,) * axes)) if np.ndim(v) else np.float64(v)
                            for name, v in parameters.items()}
     arrays = static_arrays(stencil, parameters)
-    for node in walk([*stencil.right_side, *stencil.noise.values()]):
+    for node in walk([*stencil.right_side, *stencil.noise.values(), *stencil.derived]):
         if node.op == "load" and node.value[0] in arrays:
             env[node.value] = view(arrays[node.value[0]], node.value[1])
     return env

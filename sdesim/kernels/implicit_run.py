@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.calculus import evaluate, walk
-from sdesim.expressions import is_zero
+from sdesim.expressions import Expr, is_zero
 from sdesim.kernels.field_plan import Steps
 from sdesim.kernels.field_reference import Sheet, wiener_root
 from sdesim.kernels.implicit_operator import Operator, Split, environment, view
@@ -35,7 +35,10 @@ class Model:
         self.operator = Operator(parts, parameters)
         self.fixed = environment(self.stencil, parameters)
         self.solvers: dict[float, Solver] = {}
-        self.loads = [n.value for n in walk(parts.explicit) if n.op == "load" and n.value[0] in self.operator.states]
+        fields = {*self.operator.states, *(f"^{k}" for k in range(len(self.stencil.derived)))}
+        self.reads = {nodes: [n.value for n in walk(nodes) if n.op == "load" and n.value[0] in fields]
+                      for nodes in (parts.explicit, *((node,) for node in self.stencil.derived))}
+        self.loads = self.reads[parts.explicit]
         self.still = all(is_zero(node) for node in parts.explicit)
         self.tolerance, self.guess = np.array([_TIGHT]), np.empty(0)
         self.kept = self._closed()
@@ -52,18 +55,25 @@ class Model:
         """The explicit part of du/dt at y (states, members, *space)."""
         if self.still:
             return np.zeros((1,) * y.ndim)
-        env = {**self.fixed, "t": np.float64(t)}
+        fields = dict(zip(self.operator.states, y))
         padded: dict[str, Array] = {}
-        for name, offset in self.loads:
-            state = self.operator.states.index(name)
+        for k, node in enumerate(self.stencil.derived):
+            fields[f"^{k}"] = self._around((node,), t, fields, padded)[0]
+        return np.stack(self._around(self.parts.explicit, t, fields, padded))
+
+    def _around(self, nodes: tuple[Expr, ...], t: float, fields: Mapping[str, Array],
+                padded: dict[str, Array]) -> list[Array]:
+        """Graphs of the fields around every cell; those with a ghost layer are kept in `padded`."""
+        env = {**self.fixed, "t": np.float64(t)}
+        for name, offset in self.reads[nodes]:
             if not any(offset):
-                env[name, offset] = y[state]
+                env[name, offset] = fields[name]
                 continue
             if name not in padded:
-                padded[name] = self._padded(state, y[state], t)
+                padded[name] = self._padded(list(fields).index(name), fields[name], t)
             env[name, offset] = view(padded[name], offset)
-        rates = evaluate(self.parts.explicit, env)
-        return np.stack([np.broadcast_to(rate, y.shape[1:]) for rate in rates])
+        shape = next(iter(fields.values())).shape
+        return [np.array(np.broadcast_to(value, shape)) for value in evaluate(nodes, env)]
 
     def _padded(self, state: int, u: Array, t: float) -> Array:
         """A state with a ghost layer, filled axis by axis."""

@@ -158,4 +158,6 @@ METHODS = (
         details="diffusion implicit; transport and reaction explicit",
     ),
 )  # fmt: skip
+AFFINE = ("backward_euler", "crank_nicolson", "tr_bdf2")
+"""Those that have no explicit part, or whose implicit part is all that is affine."""
 IMPLICIT_METHODS: dict[str, FieldMethod] = {method.name: method for method in METHODS}

@@ -24,6 +24,8 @@ from sdesim.models import pde_input, pde_text
 from sdesim.orthogonal import Orthogonal
 from sdesim.printing import to_text
 
+ADVECTION = ("central", "upwind", "limited", "weno")
+CROSS_FLUX = ("central", "limited")
 Tensor: TypeAlias = tuple[tuple[Expr, ...], ...]
 Diffusivity: TypeAlias = "Expr | Tensor"
 
@@ -35,7 +37,7 @@ class PDE:
     Args:
         grid: where the fields live.
         state: names of the fields.
-        diffusivity: expression | array over the grid | nested list (a constant tensor in x-y-z order) |
+        diffusivity: expression | array over the grid | nested list of these (a tensor in x-y-z order) |
             ``{"u": one of these}``; ``{"u": {"v": ...}}`` for the flux of u that ∇v drives. Length²/time.
         velocity: ``{"x": expression, "y": ...}`` for all states, or ``{"u": {"x": ...}}``. Length/time.
         reaction: ``{"u": expression or array}``, or the expression alone where there is one state.
@@ -43,6 +45,11 @@ class PDE:
             expression for all states. Length⁴/time. The Laplacian of the state meets the edge as the state does, with
             zero for its value or flux. Taken by the spectral methods. With it a state's diffusivity may be negative.
         noise: ``{"u": WhiteNoise(amplitude) | ColouredNoise(amplitude, length, smoothness)}``, or the noise alone.
+        advection: how finite volumes take v u at a face: "central", "upwind", "limited" (order 2, no new extremes) or
+            "weno" (order 5 in one dimension), see `sdesim.stencil_limited`. None is central where the cell Péclet
+            number |v|Δ/D is at most 2, else limited (upwind in methods that need an affine model).
+        cross_flux: how they take what a tensor's entries off the diagonal drive: "central" or "limited" (a maximum
+            principle). None is central where these are constant, else limited.
         boundary: see `sdesim.boundaries.normalise`; the default is no flux.
         parameters: ``{"kappa": number}``; an array over the grid becomes a coefficient field of that name.
         units: ``{"u": "K", "x": "m", "time": "s"}``: strings for the attributes of the output.
@@ -76,12 +83,17 @@ class PDE:
     boundary: boundaries.Boundary | Any = None
     parameters: Mapping[str, float] | Any = None
     units: Mapping[str, str] | Any = None
+    advection: str | None = None
+    cross_flux: str | None = None
     fields: Mapping[str, NDArray[np.float64]] = field(init=False)
 
     def __post_init__(self) -> None:
         for name, value in pde_input.normalise(self).items():
             frozen = value if isinstance(value, tuple) else MappingProxyType(value)
             object.__setattr__(self, name, frozen)
+        for name, known in (("advection", ADVECTION), ("cross_flux", CROSS_FLUX)):
+            if getattr(self, name) not in (None, *known):
+                raise ValueError(f"{name} is one of {', '.join(known)}, or None; got {getattr(self, name)!r}")
 
     @property
     def expressions(self) -> dict[str, tuple[Expr, ...]]:

@@ -119,6 +119,7 @@ def to_dict(model: Any) -> dict[str, Any]:
         "parameters": dict(model.parameters),
         "fields": dict(model.fields),
         "units": dict(model.units),
+        **{name: value for name in ("advection", "cross_flux") if (value := getattr(model, name)) is not None},
     }
 
 
@@ -136,7 +137,8 @@ def from_dict(data: Mapping[str, Any]) -> dict[str, Any]:
         "grid": grid_from_dict(data["grid"]), "state": tuple(data["state"]), "boundary": boundary, "noise": noise,
         "parameters": {**data["parameters"], **fields}, "units": data["units"],
         **{name: data[name] for name in ("diffusivity", "velocity", "reaction")},
-        "hyperdiffusivity": data.get("hyperdiffusivity"),  # descriptions of the first version have none
+        # descriptions of the first version have none of these
+        **{name: data.get(name) for name in ("hyperdiffusivity", "advection", "cross_flux")},
     }
 
 

@@ -53,6 +53,9 @@ def model(name, dimension, edges):
         "v(x)": {"diffusivity": "k", "velocity": {"x": "sin(x)"}},
         "Burgers": {"diffusivity": "k", "velocity": {"x": "u/2"}},
         "functions": {"diffusivity": "k", "reaction": "where(u > 0.5, exp(-u), tanh(u)) + abs(u)**1.3 - max(u, k)"},
+        "limited": {"diffusivity": "k", "velocity": {"x": "sin(x) + t - u"}, "advection": "limited"},
+        "weno": {"diffusivity": "k", "velocity": {"x": "sin(x) - 0.5"}, "advection": "weno"},
+        "ring": {"diffusivity": [["k + u*u", "0.2*k*x"], ["0.2*k*x", "k + x*x"]]},
         "tensor": {"diffusivity": (0.3 * np.eye(dimension) + 0.05).tolist()},
     }[name]
     values = dict(PARAMETERS, K=ARRAYS[dimension]) if name == "D array" else PARAMETERS
@@ -65,7 +68,8 @@ BY_TURNS = ("euler", "ssprk3", "rk4", "rkl2")
 CASES = [(2, edges, name) for edges in EDGES for name in MODELS]
 CASES += [(1, edges, name) for edges in list(EDGES)[:5] for name in ("heat", "D array", "Gray-Scott", "v(x)")]
 CASES += [(3, edges, name) for edges in list(EDGES)[:5] for name in ("D(x)", "Gray-Scott", "Burgers")]
-CASES += [(2, "periodic", "tensor"), (3, "periodic", "tensor")]
+CASES += [(2, "periodic", "tensor"), (3, "periodic", "tensor"), (3, "dirichlet", "limited")]
+CASES += [(2, edges, name) for edges in ("periodic", "along x", "along y") for name in ("limited", "weno", "ring")]
 
 
 def method_of(pde, turn):
@@ -114,7 +118,8 @@ def test_numbers_of_another_step_run_the_same_kernel():
 
 
 CUDA = [(2, "along x", "Gray-Scott"), (2, "along y", "D(x, t)"), (2, "robin", "D array"), (2, "neumann", "v(x)"),
-        (3, "dirichlet", "D(x)"), (3, "periodic", "tensor"), (1, "dirichlet", "functions"), (1, "robin", "cross")]
+        (3, "dirichlet", "D(x)"), (3, "periodic", "tensor"), (1, "dirichlet", "functions"), (1, "robin", "cross"),
+        (2, "along y", "limited"), (1, "periodic", "weno"), (2, "along x", "ring")]
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")

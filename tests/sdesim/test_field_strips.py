@@ -53,6 +53,15 @@ def test_noise_and_transport_in_the_halos(boundary):
     assert_same_bits(model, "euler_maruyama", 6, 2)
 
 
+@pytest.mark.parametrize("boundary", [WRAPPED, WALLS], ids=["periodic", "walls"])
+@pytest.mark.parametrize("method", ["ssprk3", "rkl2"])
+def test_fields_derived_from_others_in_the_halos(method, boundary):
+    model = PDE(FLAT, diffusivity=[["1 + x", 0.2], [0.2, "1 + y"]], velocity={"x": "y", "y": "u"}, boundary=boundary,
+                advection="limited")
+    for threads, levels in ((1, 9), (2, 12)):
+        assert_same_bits(model, method, levels, threads)
+
+
 @pytest.mark.parametrize("side", [Periodic(), (Dirichlet(1.0), Neumann(0.2))], ids=["periodic", "walls"])
 def test_three_dimensions_and_a_parameter_of_each_member(side):
     model = PDE(SOLID, diffusivity="k + x*y*z", noise=WhiteNoise(0.1), parameters={"k": 1.0},

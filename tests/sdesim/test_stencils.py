@@ -220,13 +220,13 @@ def test_cell_peclet_number():
     model = PDE(Grid(x=(0.0, 1.0, 10)), diffusivity=0.02, velocity={"x": -0.5}, boundary={"x": Periodic()})
     assert peclet(discretise(model), {}, np.zeros((1, 1, 10)), 0.0) == pytest.approx(0.5 * 0.1 / 0.02)
     _, _, notes = stencil_run(model, "ssprk3", np.zeros((1, 1, 10)), None, [0.0, 0.1], members=[0])
-    assert notes["advection"] == "upwind"
+    assert notes["advection"] == "limited"
 
 
 def test_what_a_stencil_cannot_do_is_refused_by_name():
     grid = Grid(x=(0.0, 1.0, 8), y=(0.0, 1.0, 8))
-    with pytest.raises(ValueError, match="periodic edges along both"):
-        discretise(PDE(grid, diffusivity=[[1.0, 0.2], [0.2, 1.0]]))
+    with pytest.raises(ValueError, match="advection is one of central, upwind, limited, weno"):
+        discretise(PDE(grid, diffusivity=1.0), "downwind")
     with pytest.raises(TypeError, match="spectral"):
         discretise(PDE(grid, diffusivity=1.0, noise=ColouredNoise(1.0, 0.1)))
     with pytest.raises(ValueError, match="derivatives"):
