@@ -22,6 +22,7 @@ def brownian(
     processes: int | Sequence[str] | SDE = 1,
     dt: float | None = None,
     adaptive: bool = False,
+    dtype: str = "float64",
 ) -> xr.DataArray:
     """The Wiener paths W(t), W = 0 at the start, as an array (process, member, time).
 
@@ -31,11 +32,12 @@ def brownian(
     processes : how many, their names, or the SDE whose Wiener processes they are, in the order of `model.channels`.
     dt : the step of the run whose noise it is: with the same seed and dt these are the paths that `simulate` takes.
         None is what `simulate` would choose for these times.
+    dtype : that of the run; float32 has numbers of its own.
     adaptive : the path of runs with rtol or atol, whose longest step is dt: known at all times, whatever was asked for.
 
     At times on the grid of steps the path is that of every method, with fixed steps or not; between them it follows the
-    Brownian bridge, drawn as methods with fixed steps do that need no integral of W, or down the tree of halves. Raises what `simulate` raises for a bad seed, member, time or step, and
-    ValueError for processes without names of their own.
+    Brownian bridge, drawn as methods with fixed steps do that need no integral of W, or down the tree of halves. Raises
+    what `simulate` raises for a bad seed, member, time or step, and ValueError for processes without own names.
 
     >>> import sdesim as sim
     >>> W = sim.brownian(7, members=[0, 41], times=[0.0, 0.5, 1.0], dt=0.25)
@@ -52,7 +54,7 @@ def brownian(
     states = [f"w{i}" for i in range(len(names))]
     path = SDE(dict.fromkeys(states, 0.0), {s: {s: 1.0} for s in states})
     ds = simulate(path, dict.fromkeys(states, 0.0), times, members=members, method="euler_maruyama", dt=dt, seed=seed,
-                  atol=1.0 if adaptive else None)  # fmt: skip
+                  dtype=dtype, atol=1.0 if adaptive else None)  # fmt: skip
     values = np.stack([ds[s].values for s in states])
     coords = {"process": names, "member": ds["member"], "time": ds["time"]}
     about = {"long_name": "Wiener process", "seed": str(seed), "dt": ds.attrs["dt"]}

@@ -71,7 +71,7 @@ class Reduction:
         run = self.run
         model, method, numbers = cast("SDE", run.model), run.choice.method, run.numbers[positions]
         own = {n: v[positions] if np.ndim(v) else v for n, v in run.parameters.items()}
-        start = np.ascontiguousarray(run.initial[:, positions])
+        start = np.ascontiguousarray(run.initial[:, positions], run.arithmetic)
         if model.bounds:
             model, method = bounded(model, method)
             start = np.vstack([start, np.full(len(numbers), ALIVE)])

@@ -67,6 +67,14 @@ class Run:
         return isinstance(self.model, SDE) and any(isinstance(b, Absorbing) for b in self.model.bounds.values())
 
     @property
+    def arithmetic(self) -> str:
+        """The format of the arithmetic: that of what is stored for SDEs with fixed steps, else float64."""
+        free = self.choice.control is not None or self.choice.method.kind != "sde"
+        if not isinstance(self.model, SDE) or self.model.bounds or self.model.jumps or free:
+            return "float64"
+        return self.dtype
+
+    @property
     def space(self) -> dict[str, NDArray[np.float64]]:
         """Cell centres by axis, in array order; empty for an SDE."""
         return {} if isinstance(self.model, SDE) else self.model.grid.coordinates
@@ -109,11 +117,12 @@ class Run:
 
         numbers = self.numbers[positions]
         own = {n: v[positions] if np.ndim(v) else v for n, v in self.parameters.items()}
-        start = np.ascontiguousarray(self.initial[:, positions])
+        start = np.ascontiguousarray(self.initial[:, positions], self.arithmetic)
         backend = {"cpu": "kernel", "reference": "numpy", "cuda": "cuda"}[self.device]
         common: dict[str, Any] = {"seed": self.seed, "members": numbers, "backend": backend, "threads": threads}
         if isinstance(self.model, SDE):
             if self.choice.method.kind == "law":
+                start = np.vstack([start, np.full(len(numbers), ALIVE)]) if self.absorbs else start
                 states = integrate_exact.sample(self.model, self.choice.method, start, own, self.clock,
                                                 seed=self.seed, members=numbers)  # fmt: skip
                 return states, np.where(np.isfinite(states).all(axis=(0, 1)), 0, 1).astype(np.int8), {}

@@ -71,7 +71,10 @@ def simulate(
         (default rtol/1000). Members have steps of their own (`steps`, `rejected_steps`) on the Wiener paths of a run
         with fixed dt. Methods that such steps would bias are refused; see the column "adaptive" of `sim.methods()`.
     seed : an integer from 0 to 2⁶⁴ − 1. With the member's number it fixes every random draw.
-    dtype : "float64" or "float32", the precision of what is stored; arithmetic is float64.
+    dtype : "float64" or "float32", the precision of what is stored. For SDEs with fixed steps, without bounds and
+        jumps, it is also that of the arithmetic and of the noise, which in float32 has numbers of its own and takes
+        half the time; the clock stays float64. Each step then rounds the state by up to 2⁻²⁵|x|: about √n·2⁻²⁶|x| after
+        n steps, and what a step adds must be well above 10⁻⁷|x| not to be lost. All else is computed in float64.
     device : "cpu", "cuda" (CuPy), or "reference" (the methods' own lines on NumPy arrays: slow, the same bits).
     save : "states", or "statistics" (mean, variance, covariance of states, extremes, histogram and the number that left
         their bounds, over the members that stayed finite; an SDE's are reduced while they run and none of them is kept,
