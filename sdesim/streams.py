@@ -5,7 +5,7 @@ Counter-based generation (Philox 4×32-10; Salmon, Moraes, Dror & Shaw, SC'11, d
 128 random bits. Nothing has a state, so member 7 is the same bits alone or among a million, in any order.
 
   SDE steps   counter (member, step ≫ 1, channel, purpose): even steps take the pair's first normal, odd the second;
-              in float32 (member, step ≫ 2, channel, purpose), two pairs from 32 bits each for four steps
+              in float32 (member, step ≫ 2, channel, purpose | 128), two pairs of 32 bits a number for four steps
   fields      counter (member, step, pair, purpose | state ≪ 8): in a row of n cells, cell x < ⌈n/2⌉ takes the first
               normal of pair row·⌈n/2⌉ + x, and cell x + ⌈n/2⌉ the second
   auxiliary   channel = k ≪ 16 | c for the (k+1)-th further normal of Wiener process c in the same step
@@ -52,6 +52,7 @@ _LOW = 0xFFFFFFFF
 _MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 _WEYL = 0x9E3779B9, 0xBB67AE85
 _ONE = 0x3FF0000000000000
+_SINGLE = 0x80  # the purposes of float32, so that it shares no number with float64
 
 
 def words(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, Value]:
@@ -114,9 +115,11 @@ def box_muller(m: Machine, a: Value, b: Value) -> tuple[Value, Value]:
     return m.select(swap, s, c), m.select(swap, c, s)
 
 
-def _split(m: Machine, word: Value) -> tuple[Value, Value]:
-    """The halves of a 64-bit word as words of the machine: the high one, the low one."""
-    return m.low(word >> m.u64(32)), m.low(word)
+def _narrow_words(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, ...]:
+    """Four 32-bit words at a counter of its own."""
+    *place, purpose = counter
+    pair = words(m, [*place, purpose | m.u64(_SINGLE)], key)
+    return tuple(m.low(half) for word in pair for half in (word >> m.u64(32), word))
 
 
 def normal_pair(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, Value]:
@@ -128,15 +131,13 @@ def normal_group(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> 
     """The standard normals at a counter: two, or two pairs of two in float32."""
     if m.form is DOUBLE:
         return normal_pair(m, counter, key)
-    a, b = words(m, counter, key)
-    return *box_muller(m, *_split(m, a)), *box_muller(m, *_split(m, b))
+    a, b, c, d = _narrow_words(m, counter, key)
+    return *box_muller(m, a, b), *box_muller(m, c, d)
 
 
 def sign_group(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, ...]:
     """As many independent fair signs ±1 at a counter: the top bit of each word becomes the sign bit of 1."""
-    every: tuple[Value, ...] = words(m, counter, key)
-    if m.form is not DOUBLE:
-        every = *_split(m, every[0]), *_split(m, every[1])
+    every = words(m, counter, key) if m.form is DOUBLE else _narrow_words(m, counter, key)
     return tuple(m.real((w & m.word(m.form.sign)) | m.word(m.form.one)) for w in every)
 
 
