@@ -146,10 +146,10 @@ def implicit_midpoint(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector:
     """X' = X + f(X̄) h + g(X̄)∘ΔW at the middle X̄ = ½(X + X'): it keeps every quadratic invariant.
 
     Milstein, Repin & Tretyakov 2002, doi:10.1137/S0036142901395588: ΔW is cut at A √h, A = √(4 |ln h|), and
-    here at least 3, without which the equation would have no solution now and then; E|ΔW − cut|² is of order h³.
+    here at least 5, without which the equation would have no solution now and then; E|ΔW − cut|² is of order h³.
     """
     cut = np.sqrt(np.abs(np.log(h)) * 4.0)
-    limit = np.where(cut > 3.0, cut, 3.0) * w.root
+    limit = np.where(cut > 5.0, cut, 5.0) * w.root
     dW = Vector(np.where(v > limit, limit, np.where(v < -limit, -limit, v)) for v in w.dW)
     return solve(_Driven(m, h, dW), t + h * 0.5, y, 0.5, y) * 2.0 - y
 

@@ -71,6 +71,9 @@ STRONG = {
         lambda W, t: np.arctan(0.1 * W + np.tan(1.0)), 10.0,
     ),
     "cubic": (sim.SDE({"x": "-x*(1 - x**2)/4"}, {"x": "(1 - x**2)/2"}), [0.5], cubic, 1.0),
+    "Tocino": (
+        sim.SDE({"x": "x**(1/3)/3 + 6*x**(2/3)"}, {"x": "x**(2/3)"}), [1.0], lambda W, t: (2 * t + 1 + W / 3) ** 3, 1.0,
+    ),
     "additive": (
         sim.SDE({"x": "b/sqrt(1 + t) - x/(2*(1 + t))"}, {"x": "a*b/sqrt(1 + t)"}, parameters={"a": 0.5, "b": 1.5}), [1.0],
         lambda W, t: (1.0 + 1.5 * (t + 0.5 * W)) / np.sqrt(1 + t), 2.0,
@@ -92,8 +95,11 @@ STRONG = {
 NOISE = {"two processes in one": "commutative", "Rößler, d = 4": "commutative", "additive": "additive"}
 # additive noise: Milstein's terms vanish; the trapezoidal rule is of order 2 on this problem, as X depends on W(t) alone
 CLAIMED = {("additive", "euler_maruyama"): 1.0, ("additive", "heun"): 2.0}
-# Rößler's drift is ten times his noise: order ½ would need far smaller steps to show, so order 1 alone is asked of it
-STRONG_CASES = [(n, m) for n in STRONG for m in ALL if (n, m) != ("Rößler, d = 4", "euler_maruyama")]
+# the drifts of Rößler and of Tocino are many times their noise: order ½ would need far smaller steps to show, so order 1
+# alone is asked of them
+DRIVEN = ("Rößler, d = 4", "Tocino")
+STRONG_CASES = [(n, m) for n in STRONG for m in ALL if n not in DRIVEN or m != "euler_maruyama"]
+STRONG_CASES += [(n, "sriw1") for n in ("geometric Brownian motion", "wave", "cubic")]
 
 
 @pytest.mark.parametrize("name, method", STRONG_CASES)

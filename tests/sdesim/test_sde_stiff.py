@@ -144,13 +144,13 @@ def test_the_implicit_midpoint_keeps_quadratic_invariants():
 
 
 def test_the_implicit_midpoint_cuts_its_increments():
-    # dX = 2X∘dW: X' = X (1 + ΔW)/(1 − ΔW) has a pole at 4 √h, which |ΔW| ≤ 3.33 √h keeps away from
-    model, h, z = sim.SDE({"x": 0}, {"x": "s*x"}, interpretation="stratonovich", parameters={"s": 2.0}), 0.0625, np.linspace(-9, 9, 37)
-    bound = BoundSDE(model, "stratonovich", {"s": 2.0})
-    step = find("implicit_midpoint", ("sde",)).step
-    (x,) = step(bound, 0.0, Vector([np.ones(37)]), h, Wiener(Vector([z * np.sqrt(h)]), np.sqrt(h)))
-    q = np.clip(z, -np.sqrt(4 * np.log(16)), np.sqrt(4 * np.log(16))) * np.sqrt(h)
-    assert np.allclose(x, (1 + q) / (1 - q), rtol=1e-12) and (x > 0).all()
+    # dX = 2X∘dW: X' = X (1 + ΔW)/(1 − ΔW) has a pole at ΔW = 1, 10 and 100 √h away, cut at 5 and 6.07
+    model, z = sim.SDE({"x": 0}, {"x": "2*x"}, interpretation="stratonovich"), np.linspace(-12, 12, 49)
+    bound, step = BoundSDE(model, "stratonovich", {}), find("implicit_midpoint", ("sde",)).step
+    for h, limit in ((1e-2, 5.0), (1e-4, np.sqrt(16 * np.log(10)))):
+        (x,) = step(bound, 0.0, Vector([np.ones(49)]), h, Wiener(Vector([z * np.sqrt(h)]), np.sqrt(h)))
+        q = np.clip(z, -limit, limit) * np.sqrt(h)
+        assert np.allclose(x, (1 + q) / (1 - q), rtol=1e-12)
 
 
 # ---- stabilised methods
