@@ -27,6 +27,7 @@ from sdesim.orthogonal import Orthogonal
 from sdesim.parsing import as_expr
 from sdesim.printing import to_text
 from sdesim.spectral import Kind, Transform, inverse, no_flux
+from sdesim.spherical import SphereTransform
 from sdesim.streams import Purpose, field_normals
 
 Length: TypeAlias = float | Mapping[str, float]
@@ -103,14 +104,15 @@ class GaussianField:
             state: which state of the model the field is for: different states draw different noise.
             parameters: values that mean and std may name: numbers, or arrays over the members.
         """
-        transform = Transform(grid, tuple(kinds) if kinds is not None else no_flux(grid))
+        transform = SphereTransform(grid) if "lon" in grid.axes else Transform(
+            grid, tuple(kinds) if kinds is not None else no_flux(grid))
         index = np.atleast_1d(np.asarray(members))
         known = {**grid.mesh, **{name: _over_members(value, index.size, grid)
                                  for name, value in (parameters or {}).items()}}
         density = spectral_density(transform, self.length, self.smoothness)
         scale = 1.0 / np.sqrt(normalising_variance(transform, density))
         noise = field_normals(seed, index, 0, state, grid.shape, purpose)
-        unit = transform.inverse(transform.forward(noise) * np.sqrt(density)) * scale
+        unit = transform.inverse(transform.white(noise) * np.sqrt(density)) * scale
         mean, std = (_value(given, known, grid, what) for given, what in ((self.mean, "mean"), (self.std, "std")))
         if np.any(std < 0.0):
             raise ValueError(f"std of a GaussianField must not be negative; its lowest value is {np.min(std):g}")
@@ -124,6 +126,8 @@ def spectral_density(transform: Transform, length: Length, smoothness: float | N
     >>> bool(np.isclose(spectral_density(transform, 0.1, None)[0], 0.1 * (2 * np.pi) ** 0.5))
     True
     """
+    if isinstance(transform, SphereTransform):
+        return _on_sphere(transform, length, smoothness)
     axes = transform.grid.axes
     if isinstance(length, Mapping) and set(length) != set(axes):
         raise ValueError(f"length has one entry for each of the axes {', '.join(axes)}; got {', '.join(length)}")
@@ -140,11 +144,24 @@ def spectral_density(transform: Transform, length: Length, smoothness: float | N
     return np.asarray(np.exp(log_s))
 
 
+def _on_sphere(transform: SphereTransform, length: Length, smoothness: float | None) -> NDArray[np.float64]:
+    """The plane's density at k² = l(l+1)/R² (Matérn: Lindgren, Rue & Lindström 2011, §3.3), of unit variance."""
+    if isinstance(length, Mapping):
+        raise ValueError(f"on a sphere a correlation has one length; got {dict(length)}")
+    kappa2 = (length * transform.wavenumbers["lat"]) ** 2
+    density = np.exp(-0.5 * kappa2) if smoothness is None else (1.0 + kappa2 / (2 * smoothness)) ** -(smoothness + 1)
+    l = np.arange(density.shape[0])
+    total = np.sum(density[:, 0] * (2 * l + 1)) / (4.0 * math.pi * transform.radius**2)
+    return np.asarray(density / total)
+
+
 def variance(transform: Transform, density: NDArray[np.float64]) -> NDArray[np.float64]:
     """Variance in every cell (grid.shape) of the field whose orthonormal modes have the variances `density`.
 
     Var u(x) = Σ_k S_k φ_k(x)²; along a periodic axis φ² is 1/n everywhere.
     """
+    if isinstance(transform, SphereTransform):
+        return transform.variance(density)
     total = density * transform.weights
     if transform.is_complex:
         total = 0.5 * total.reshape(*transform.complex_shape, 2).sum(axis=-1)

@@ -31,7 +31,7 @@ from sdesim.orthogonal import Orthogonal
 if TYPE_CHECKING:
     from sdesim.models.pde import PDE
 
-Kind = Literal["periodic", "neumann", "dirichlet", "dirichlet-neumann", "neumann-dirichlet"]
+Kind = Literal["periodic", "neumann", "dirichlet", "dirichlet-neumann", "neumann-dirichlet", "sphere"]
 KINDS: tuple[Kind, ...] = ("periodic", "neumann", "dirichlet", "dirichlet-neumann", "neumann-dirichlet")
 _REAL: dict[Kind, tuple[str, int]] = {
     "neumann": ("dct", 2), "dirichlet": ("dst", 2), "dirichlet-neumann": ("dst", 4), "neumann-dirichlet": ("dct", 4),
@@ -104,6 +104,10 @@ class Transform:
     def inverse(self, modes: NDArray[Any]) -> NDArray[Any]:
         """Field (…, *grid.shape) of its modes (…, *modal_shape)."""
         return inverse(modes, self.kinds, self.grid.shape)
+
+    def white(self, normals: NDArray[Any]) -> NDArray[Any]:
+        """Modes (…, *modal_shape) of independent normals in the cells: independent normals again."""
+        return self.forward(normals)
 
     @cached_property
     def complex_shape(self) -> tuple[int, ...]:
@@ -224,6 +228,10 @@ def transform_for(grid: Orthogonal, sides: Mapping[str, tuple[Condition, Conditi
     """
     if grid.mask is not None:
         raise ValueError("a spectral method knows no mask: choose a finite-volume method (tr_bdf2, rkl2, …)")
+    if "lon" in grid.axes:
+        from sdesim.spherical import SphereTransform
+
+        return SphereTransform(grid)
     kinds: list[Kind] = []
     for axis in grid.axes:
         kind = kind_of(*sides[axis])

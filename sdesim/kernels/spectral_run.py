@@ -59,7 +59,7 @@ class Reference:
 
     def _noise(self, number: int) -> Vector:
         shape = self.form.model.grid.shape
-        return Vector(ZERO if q is None else self.m.parted(i, self.form.transforms[i].forward(
+        return Vector(ZERO if q is None else self.m.parted(i, self.form.transforms[i].white(
             self.sheet.normals(self.seed, self.members, number, i, shape))) for i, q in enumerate(self.form.noise))
 
 
@@ -103,7 +103,7 @@ class Fused:
         for i in self.program.noisy:
             normals = self._buffer("@normals", self.form.model.grid.shape)
             self.kernels.noise()(normals, self.seed, self.members, number, i)
-            self.arrays[f"@w{i}"] = self._contiguous(self.form.transforms[i].forward(normals))
+            self.arrays[f"@w{i}"] = self._contiguous(self.form.transforms[i].white(normals))
         self._run(self.program.steps, t, h)
         for i in range(len(self.form.linear)):
             self.arrays[f"@u{i}"], self.spare[f"@next{i}"] = self.arrays[f"@next{i}"], self.arrays[f"@u{i}"]

@@ -32,8 +32,10 @@ from sdesim.expressions import Expr, const, is_zero, symbol
 from sdesim.fields import ColouredNoise, spectral_density
 from sdesim.methods.bent import at_rest, bent, fastest_growth
 from sdesim.methods.lift import lift
+from sdesim.methods.rotation import rotation
 from sdesim.models.pde import PDE, entries
 from sdesim.spectral import Transform, transform_for
+from sdesim.spherical import SphereTransform
 
 _CURE = "choose a finite-volume method (rkl2, ssprk3, …)"
 
@@ -173,13 +175,17 @@ def _refuse(model: PDE, transforms: tuple[Transform, ...], moving: Mapping[str, 
         if others:
             raise ValueError(f"a spectral method here knows no cross-diffusion; {name} is driven by ∇{others[0]}: "
                              f"{_CURE}")
-    transport = [(name, axis) for name, row in model.velocity.items() for axis in row]
+    if not model.grid.is_box and any(not isinstance(term, Expr) for row in model.diffusivity.values()
+                                     for term in row.values()):
+        raise ValueError(f"spherical harmonics take a scalar diffusivity, and there is a tensor: {_CURE}")
+    transport = [(name, axis) for name, row in model.velocity.items() for axis in row if rotation(model, name) is None]
     transport += [(name, axis) for name in moving for axis in model.grid.axes]
     for what, pairs in (("transport", transport), ("derivatives", _derivatives(model))):
         for name, axis in pairs:
             if transforms[model.state.index(name)].kinds[model.grid.axes.index(axis)] != "periodic":
-                raise ValueError(f"a spectral method takes {what} along periodic axes only; {axis} is not periodic "
-                                 f"for {name}: {_CURE}")
+                where = f"{axis} is not periodic for {name}" if model.grid.is_box else (
+                    "on a sphere it knows solid-body rotation alone, Ω·R·cos(lat) along lon")
+                raise ValueError(f"a spectral method takes {what} along periodic axes only; {where}: {_CURE}")
 
 
 def _decay(model: PDE, name: str, transform: Transform, scheme: str, tag: int,
@@ -262,6 +268,9 @@ def _transport(model: PDE, name: str, transform: Transform, tag: int, arrays: di
                constant: bool) -> tuple[Expr, dict[str, Expr]]:
     """Im λ = −Σ v_a k_a of the constant velocities, and the fluxes v·u of the others."""
     spin, flux = const(0.0), {}
+    if isinstance(transform, SphereTransform):
+        rate = rotation(model, name)
+        return (const(0.0) if rate is None else -(rate * _array(f"%m.{tag}", transform.order, arrays))), flux
     for axis, v in model.velocity.get(name, {}).items():
         k = _signed(transform, axis, tag, arrays)
         others = sorted(free_symbols(v) - frozenset(model.parameters))
@@ -300,7 +309,7 @@ def _noise(model: PDE, name: str, transform: Transform, i: int, tag: int,
         raise ValueError(f"a spectral method needs noise of constant amplitude; that of {name} depends on "
                          f"{', '.join(extra)}: choose euler_maruyama")
     amplitude: Expr = term.amplitude
-    per_cell = 1.0 / sqrt(model.grid.cell_volume)
+    per_cell = 1.0 / sqrt(model.grid.cell_volume) if model.grid.is_box else 1.0  # else in the transform itself
     if isinstance(term, ColouredNoise):
         density = spectral_density(transform, term.length, term.smoothness)
         return amplitude * _array(f"%root{i}.{tag}", np.sqrt(density) * per_cell, arrays)
