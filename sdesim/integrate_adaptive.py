@@ -2,15 +2,19 @@
 
 Root steps of length H lie on the grid t₀ + s·H whatever the save times are; within each the steps are nodes of a binary
 tree, h = 2⁻ˡH, driven by the path of `kernels.sde_tree`. A node is taken once as a whole and once as two halves, whose
-result goes on; with x, x̂ the two results the step is accepted where
+result goes on; with x, x̂ the two results what is aimed at is
 
     mean over the states of ((x̂ − x)/(atol + rtol·|x|))²  ≤  h/H .
 
 Local errors of a martingale add up in the mean square, so a bound on the error of one root step is shared out in
 proportion to h: the error at a fixed time is proportional to the tolerance. A rejected node is halved, and both halves
 must be passed: the path is known at no time that is not a step's end (no skip; Foster & Jelinčič 2023,
-arXiv:2311.14201), so what was seen of the path when a step was rejected cannot bias it. After an easy step the next
-may be twice as long, where its node begins there. `methods.adaptive` says which methods converge under such steps.
+arXiv:2311.14201), so what was seen of the path when a step was rejected cannot bias it. After easy steps the next may
+be twice as long, where its node begins there. `methods.adaptive` says which methods converge under such steps.
+
+So that a look at a step's own increment decides as little as may be, the length comes from the errors before: from the
+largest, forgotten by and by, since x̂ − x may vanish by chance. A step whose own error is up to four times what is aimed
+at is still accepted. The first step of all is one that was found short enough three times over.
 
 A save time within a step has a partial step of its half, with the path down the tree to that time: saves take no part.
 """
@@ -28,7 +32,21 @@ from numpy.typing import NDArray
 
 from sdesim.arithmetic import NUMPY
 from sdesim.kernels.sde_trace import SDETrace, trace
-from sdesim.kernels.sde_tree import FINEST, RESOLUTION, descent, excess, instants, place, split, whole, word
+from sdesim.kernels.sde_tree import (
+    ALLOWED,
+    DOUBT,
+    FINEST,
+    MEMORY,
+    RESOLUTION,
+    descent,
+    excess,
+    instants,
+    judged,
+    place,
+    split,
+    whole,
+    word,
+)
 from sdesim.methods.adaptive import Control
 from sdesim.methods.bound import BoundSDE, Wiener
 from sdesim.methods.method import Method
@@ -97,6 +115,7 @@ class _Reference:
         self.s, self.number, self.level = np.zeros(n, np.int64), np.ones(n, np.int64), np.zeros(n, np.int64)
         self.wanted, self.x, self.w = np.zeros(n, np.int64), np.zeros(n), np.ones(n)
         self.node, self.halves = np.zeros((2, c, n)), np.zeros((4, c, n))
+        self.rough, self.doubt = np.zeros(n), np.full(n, DOUBT)
         self.waiting = np.zeros((FINEST + 2, 2, c, n))  # the right halves still to be taken, by level
 
     def counter(self, i: Any, number: Any, c: int) -> list[Any]:
@@ -187,19 +206,28 @@ class _Reference:
             middle = self.step(i, y[:, i], x, half, self.halves[:2, :, i])
             fine = self.step(i, middle, x + half, half, self.halves[2:, :, i])
             error = excess(NUMPY, list(y[:, i]), list(coarse), list(fine), w, control.rtol, control.atol)
-            good = error <= 1.0
+            share, doubts = control.shares[self.level[i]], self.doubt[i] > 0
+            found, reckoned, self.rough[i] = judged(NUMPY, error, self.rough[i], share, control.cap)
+            short = np.where(doubts, reckoned, found / ALLOWED) <= 1.0
+            good = short & ~doubts
+            self.doubt[i] = np.where(short, self.doubt[i] - doubts, DOUBT * doubts)
             self._save(i[good], y, middle[:, good], fine[:, good], next_save, saves, out)
             accepted, rejected = i[good], i[~good]
             steps[0, accepted] += 1
             steps[1, rejected] += 1
             y[:, accepted] = fine[:, good]
-            self.wanted[accepted] = self.level[accepted] - (error[good] <= control.grow)
+            self.wanted[i] = self.next_level(i, reckoned, good)
             self.root(self.up(accepted))
             stuck[rejected[self.level[rejected] >= FINEST]] = True
-            self.wanted[rejected] = np.minimum(self.level[rejected] + 1 + ~(error[~good] <= control.shrink), FINEST)
             self.down(rejected[~stuck[rejected]])
             active = i[~stuck[i] & (next_save[i] < len(saves.root))]
         return stuck, steps
+
+    def next_level(self, i: Any, reckoned: Any, good: Any) -> Any:
+        """The level of the next step, at least one finer after one that is rejected."""
+        likely, control = reckoned * MEMORY, self.control
+        finer = np.where(good, (likely > 1.0) * 1 - (reckoned <= control.grow), 1) + (likely > control.shrink)
+        return np.minimum(self.level[i] + finer, FINEST)
 
     def _save(self, i: Any, y: Any, middle: Any, fine: Any, next_save: Any, saves: Saves, out: Any) -> None:
         """Every save that lies in the accepted steps of the members i."""

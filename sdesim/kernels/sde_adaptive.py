@@ -19,7 +19,7 @@ from sdesim.kernels.machines import F64, I64
 from sdesim.kernels.sde_lanes import STRIDE, RowFunction
 from sdesim.kernels.sde_sweep import Sweep
 from sdesim.kernels.sde_trace import SDETrace
-from sdesim.kernels.sde_tree import descent, excess, instants, place, split, whole
+from sdesim.kernels.sde_tree import descent, excess, instants, judged, place, split, whole
 from sdesim.streams import normal_pair
 
 
@@ -62,9 +62,12 @@ def row_functions(module: ir.Module, tr: SDETrace) -> dict[str, Any]:
 
     def error(m: Any, v: Any) -> dict[str, Any]:
         rows = [[v[name] for name in _named(p, d)] for p in ("y", "c", "f")]
-        return {"error": excess(m, rows[0], rows[1], rows[2], v["w"], v["rtol"], [v[a] for a in _named("atol", d)])}
+        error = excess(m, rows[0], rows[1], rows[2], v["w"], v["rtol"], [v[a] for a in _named("atol", d)])
+        three = judged(m, error, v["rough"], v["share"], v["cap"])
+        return dict(zip(("found", "reckoned", "rough"), three, strict=True))
 
-    tolerances = [(name, F64) for name in ("rtol", *_named("atol", d))]
+    tolerances = [(name, F64) for name in ("rtol", "cap", *_named("atol", d))]
+    states = [name for kind in "ycf" for name in _named(kind, d)]
     node, words, path = ["z", "a"], ["member", "s", "number"], ["W", "J"]
     make: dict[str, tuple[Any, ...]] = {
         "begin": (begin, ["z"], ["member", "s", "number"], [("channel", I64), ("word", I64), *_KEY]),
@@ -73,16 +76,15 @@ def row_functions(module: ir.Module, tr: SDETrace) -> dict[str, Any]:
         "move": (move, ["w", "ahead"], ["number"]),
         "close": (close, [*node, *path, "w", "length"]),
         "clock": (clock, ["step", "x", "w", "t:", "h:", "s:"], (), _CLOCK),
-        "error": (error, ["error", "w", *_named("y", d), *_named("c", d), *_named("f", d)], (), tolerances),
+        "error": (error, ["found", "reckoned", "rough", "share", "w", *states], (), tolerances),
     }
     functions = {name: RowFunction(module, name, *parts).fn for name, parts in make.items()}
     uniform = [(f"p:{name}", F64) for name in tr.parameters if name not in tr.varying]
-    states = _named("y:", d)
 
     def step(m: Any, v: Any) -> dict[str, Any]:
         return dict(zip(_named("f", d), evaluate(tr.step, v, m), strict=True))
 
-    rows = [*_named("f", d), *states, *tr.names, *varying, "t:", "h:", "s:"]
+    rows = [*_named("f", d), *_named("y:", d), *tr.names, *varying, "t:", "h:", "s:"]
     functions["step"] = RowFunction(module, "step", step, rows, (), uniform).fn
     return functions
 

@@ -17,7 +17,21 @@ from sdesim.calculus import evaluate
 from sdesim.kernels.cuda import PRELUDE, compile_for_host
 from sdesim.kernels.machines import CMachine
 from sdesim.kernels.sde_trace import SDETrace
-from sdesim.kernels.sde_tree import FINEST, descent, excess, instants, place, split, whole, word
+from sdesim.kernels.sde_tree import (
+    ALLOWED,
+    DOUBT,
+    FINEST,
+    MEMORY,
+    descent,
+    excess,
+    instants,
+    judged,
+    place,
+    split,
+    whole,
+    word,
+)
+from sdesim.methods.adaptive import LEVELS
 from sdesim.streams import Purpose, normal_pair, seed_key
 
 THREADS = 128
@@ -82,14 +96,17 @@ def _step(tr: SDETrace, index: int) -> str:
     lines = [*m.lines, *(f"result[{i}] = {value.text};" for i, value in enumerate(results))]
     e = CMachine()
     rows = [[e.wrap(f"{name}[{i}]") for i in d] for name in ("y", "coarse", "fine")]
-    atol = [e.wrap(f"control[{3 + i}]") for i in d]
+    atol = [e.wrap(f"control[{4 + LEVELS + i}]") for i in d]
     error = excess(e, rows[0], rows[1], rows[2], e.wrap("w"), e.wrap("control[0]"), atol)
+    found, reckoned, rough = judged(e, error, e.wrap("rough"), e.wrap("share"), e.wrap("control[3]"))
     state = "const double* y, const double*"
     return (
         f"DEVICE void step_{index}({state} z, const double* a, const double* p, double t, double h, double root, "
         f"double* result) {{\n" + "".join(f"  {line}\n" for line in lines) + "}\n"
-        f"DEVICE double error_{index}({state} coarse, const double* fine, double w, const double* control) {{\n"
-        + "".join(f"  {line}\n" for line in e.lines) + f"  return {error.text};\n}}\n"
+        f"DEVICE double error_{index}({state} coarse, const double* fine, double w, double share, double& rough, "
+        "double& reckoned, const double* control) {\n"
+        + "".join(f"  {line}\n" for line in e.lines) + f"  rough = {rough.text};\n  reckoned = {reckoned.text};\n"
+        f"  return {found.text};\n}}\n"
     )  # fmt: skip
 
 
@@ -115,9 +132,9 @@ def _kernel(tr: SDETrace, index: int) -> str:
   double z[{c}], a[{c}], zl[{c}], al[{c}], zr[{c}], ar[{c}], W[{c}], J[{c}], wait[{(FINEST + 2) * 2 * c}];
   for (int j = 0; j < {d}; j++) y[j] = initial[j*n + i];
 {pick}  i64 s = 0, save = first, accepted = 0, rejected = 0;
-  int level = 0, wanted = 0;
+  int level = 0, wanted = 0, doubt = {DOUBT};
   u64 number = 1;
-  double x = 0.0, w = 1.0, step = 0.0;
+  double x = 0.0, w = 1.0, step = 0.0, rough = 0.0;
   bool fresh = true;
   while (save < saves) {{
     if (fresh) {every} {{ {begin}}}
@@ -134,8 +151,13 @@ def _kernel(tr: SDETrace, index: int) -> str:
     {call}(y, zl, al, p, t, h, root, half);
     clock(step, middle, part, t0, H, t, h, root);
     {call}(half, zr, ar, p, t, h, root, fine);
-    const double error = error_{index}(y, coarse, fine, w, control);
-    const bool good = error <= 1.0;
+    double reckoned;
+    const double found = error_{index}(y, coarse, fine, w, control[4 + level], rough, reckoned, control);
+    const bool doubts = doubt > 0, near = (doubts ? reckoned : found*{1.0 / ALLOWED}) <= 1.0, good = near && !doubts;
+    doubt = near ? doubt - doubts : (doubts ? {DOUBT} : 0);
+    const double likely = reckoned*{MEMORY};
+    wanted = level + (good ? (likely > 1.0) - (reckoned <= control[1]) : 1) + (likely > control[2]);
+    if (wanted > {FINEST}) wanted = {FINEST};
     for (; good && save < saves && roots[save] == s && parts[save] <= end; save++) {{
       for (int j = 0; j < {d}; j++) last[j] = fine[j];
       if (parts[save] < end) {{
@@ -157,7 +179,6 @@ def _kernel(tr: SDETrace, index: int) -> str:
     if (good) {{
       accepted++;
       for (int j = 0; j < {d}; j++) y[j] = fine[j];
-      wanted = level - (error <= control[1]);
       x = end; number++;
       while (!(number & 1)) {{ number >>= 1; level--; w *= 2.0; }}
       if (level < 0) {{ s++; step += 1.0; x = 0.0; w = 1.0; level = 0; fresh = true; }}
@@ -165,8 +186,6 @@ def _kernel(tr: SDETrace, index: int) -> str:
     }} else {{
       rejected++;
       if (level >= {FINEST}) {{ stuck[i] = 1; break; }}
-      wanted = level + 1 + !(error <= control[2]);
-      if (wanted > {FINEST}) wanted = {FINEST};
       {down}
     }}
   }}

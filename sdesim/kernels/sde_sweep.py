@@ -19,10 +19,11 @@ from sdesim.kernels.llvm import integer, loop
 from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, VOID
 from sdesim.kernels.sde_lanes import LANES, STRIDE, Lanes, real, repeat
 from sdesim.kernels.sde_trace import SDETrace
-from sdesim.kernels.sde_tree import FINEST, word
+from sdesim.kernels.sde_tree import ALLOWED, DOUBT, FINEST, MEMORY, word
+from sdesim.methods.adaptive import LEVELS
 from sdesim.streams import Purpose
 
-_WORDS = ("member", "position", "s", "number", "level", "wanted", "save", "accepted", "rejected", "fresh")
+_WORDS = ("member", "position", "s", "number", "level", "wanted", "save", "accepted", "rejected", "fresh", "doubt")
 _OF_LIST = ("list", "g:member", "g:s", "g:number")
 _NODE = ("zl", "al", "zr", "ar")
 
@@ -42,9 +43,9 @@ class Sweep(Lanes):
         self.tr, self.stack_rows = tr, (FINEST + 2) * 2 * tr.channels
         d, c, p = range(tr.dimension), range(tr.channels), range(len(tr.varying))
         self.lasting = [f"{n}{k}" for n, ks in (("y", d), ("p", p), ("z", c), ("a", c)) for k in ks]
-        self.lasting += ["x", "w", "step"]
+        self.lasting += ["x", "w", "step", "rough"]
         passing = [f"{n}{k}" for n, ks in (("m", d), ("c", d), ("f", d), *((h, c) for h in _NODE)) for k in ks]
-        passing += ["half", "middle", "error", *(f"{n}{k}" for n in "ths" for k in range(3))]
+        passing += ["half", "middle", "share", "found", "reckoned", *(f"{n}{k}" for n in "ths" for k in range(3))]
         kinds = (("y", d), ("f", d), ("p", p), *((n, c) for n in ("z", "a", "W", "J", *_NODE)))
         listed = [f"g:{n}{k}" for n, ks in kinds for k in ks]
         listed += [f"g:{n}" for n in ("ahead", "w", "length", "x", "step", "t", "h", "root")]
@@ -80,7 +81,8 @@ class Sweep(Lanes):
         b, v = self.b, self.v
         for name in _WORDS:
             self.put(name, lane, integer(1 if name in ("number", "fresh") else 0))
-        for name, row in (("x", real(0.0)), ("step", real(0.0)), ("w", real(1.0))):
+        self.put("doubt", lane, integer(DOUBT))
+        for name, row in (("x", real(0.0)), ("step", real(0.0)), ("w", real(1.0)), ("rough", real(0.0))):
             self.put(name, lane, row)
         self.put("position", lane, position)
         self.put("save", lane, v["first"])
@@ -143,6 +145,7 @@ class Sweep(Lanes):
         self.put("half", lane, half)
         self.put("middle", lane, b.fadd(self.get("x", lane), half))
         self.put("level", lane, b.add(level, more))
+        self.put("share", lane, b.load(b.gep(self.v["control"], [b.add(b.add(level, more), integer(4))])))
         self.put("number", lane, b.shl(self.get("number", lane), more))
         self.append(lane, deeper)
 
@@ -154,8 +157,8 @@ class Sweep(Lanes):
         for k, (target, source, node) in enumerate((("c", "y", ""), ("m", "y", "l"), ("f", "m", "r"))):
             draws = [f"{kind}{node}{c}" for kind, c in self.tr.draws]
             self.step(target, source, draws, "", [f"t{k}", f"h{k}", f"s{k}"], n)
-        rows = ["error", "w", *(f"{name}{i}" for name in "ycf" for i in d)]
-        numbers = [b.load(b.gep(self.v["control"], [integer(k)])) for k in (0, *(3 + i for i in d))]
+        rows = ["found", "reckoned", "rough", "share", "w", *(f"{name}{i}" for name in "ycf" for i in d)]
+        numbers = [b.load(b.gep(self.v["control"], [integer(k)])) for k in (0, 3, *(4 + LEVELS + i for i in d))]
         self.call("error", rows, n, *numbers)
 
     def step(self, target: str, source: str, draws: list[str], prefix: str, clock: list[str], n: Any) -> None:
@@ -179,7 +182,7 @@ class Sweep(Lanes):
             j, end = self.get("save", i), b.fadd(self.get("x", i), self.get("w", i))
             root, part = (b.load(b.gep(self.v[name], [j])) for name in ("roots", "parts"))
             here = b.and_(b.icmp_signed("==", root, self.get("s", i)), b.fcmp_ordered("<=", part, end))
-            self.append(i, b.and_(here, b.fcmp_ordered("<=", self.get("error", i), real(1.0))))
+            self.append(i, b.and_(here, self.good(i)[1]))
         some = b.icmp_signed(">", b.load(self.count), integer(0))
         work, after = b.append_basic_block("work"), b.append_basic_block("saved")
         b.cbranch(some, work, after)
@@ -255,17 +258,40 @@ class Sweep(Lanes):
         n = b.load(self.active)
         with loop(b, n) as r:
             lane = b.sub(b.sub(n, integer(1)), r)
-            error, level = self.get("error", lane), self.get("level", lane)
-            good = b.fcmp_ordered("<=", error, real(1.0))
-            self.go_on(lane, error, good)
+            level = self.get("level", lane)
+            short, good = self.good(lane)
+            self.go_on(lane, good)
+            doubt = self.get("doubt", lane)
+            doubts = b.icmp_signed(">", doubt, integer(0))
+            less = b.sub(doubt, b.zext(doubts, I64))
+            self.put("doubt", lane, b.select(short, less, b.select(doubts, integer(DOUBT), integer(0))))
             stuck = b.and_(b.not_(good), b.icmp_signed(">=", level, integer(FINEST)))
             done = b.icmp_signed(">=", self.get("save", lane), self.v["saves"])
             with b.if_then(b.or_(stuck, done)):
                 self.finish(lane, stuck)
 
-    def go_on(self, lane: Any, error: Any, good: Any) -> None:
+    def good(self, lane: Any) -> tuple[Any, Any]:
+        """Whether the step of a lane is short enough, and whether it is accepted."""
+        b = self.b
+        doubts = b.icmp_signed(">", self.get("doubt", lane), integer(0))
+        own = b.fmul(self.get("found", lane), real(1.0 / ALLOWED))
+        short = b.fcmp_ordered("<=", b.select(doubts, self.get("reckoned", lane), own), real(1.0))
+        return short, b.and_(short, b.not_(doubts))
+
+    def next_level(self, lane: Any, good: Any) -> Any:
+        """The level of the next step, at least one finer after one that is rejected."""
+        b, reckoned = self.b, self.get("reckoned", lane)
+        likely = b.fmul(reckoned, real(MEMORY))
+        grow, shrink = (b.load(b.gep(self.v["control"], [integer(k)])) for k in (1, 2))
+        too_long, easy = b.fcmp_ordered(">", likely, real(1.0)), b.fcmp_ordered("<=", reckoned, grow)
+        finer = b.select(good, b.sub(b.zext(too_long, I64), b.zext(easy, I64)), integer(1))
+        level = b.add(self.get("level", lane), b.add(finer, b.zext(b.fcmp_ordered(">", likely, shrink), I64)))
+        return b.select(b.icmp_signed("<", level, integer(FINEST)), level, integer(FINEST))
+
+    def go_on(self, lane: Any, good: Any) -> None:
         """To the node that waits after an accepted step, to the left half after a rejected one."""
         b, one, level = self.b, integer(1), self.get("level", lane)
+        self.put("wanted", lane, self.next_level(lane, good))
         following = b.add(self.get("number", lane), one)
         # the next number without its factors of 2 is the node that waits; beyond the root there is none
         zeros = b.cttz(following, ir.Constant(ir.IntType(1), 1))
@@ -281,11 +307,6 @@ class Sweep(Lanes):
         self.put("s", lane, b.add(self.get("s", lane), b.zext(new, I64)))
         self.put("step", lane, b.fadd(self.get("step", lane), b.uitofp(new, F64)))
         self.put("fresh", lane, b.zext(new, I64))
-        limits = [b.load(b.gep(self.v["control"], [integer(k)])) for k in (1, 2)]
-        grown = b.sub(level, b.zext(b.fcmp_ordered("<=", error, limits[0]), I64))
-        shrunk = b.add(down, b.zext(b.not_(b.fcmp_ordered("<=", error, limits[1])), I64))
-        finest = b.select(b.icmp_signed("<", shrunk, integer(FINEST)), shrunk, integer(FINEST))
-        self.put("wanted", lane, b.select(good, grown, finest))
         for c in range(self.tr.channels):
             for k, name in enumerate("za"):
                 waiting = b.load(self.waiting(lane, lower, 2 * c + k))

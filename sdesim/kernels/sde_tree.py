@@ -27,6 +27,13 @@ FINEST = 30
 RESOLUTION = 2.0**-32
 """The spacing of the points of the path, in root steps: nodes have numbers of 32 bits."""
 
+MEMORY = 0.8
+"""What is left, from one try to the next, of the squared error that is expected at least."""
+ALLOWED = 16.0
+"""The squared error of a single step that is still accepted, in units of what is aimed at."""
+DOUBT = 2
+"""How often a member's first step is halved after it was found short enough."""
+
 Pair = tuple[Value, Value]
 
 
@@ -102,3 +109,15 @@ def excess(
         ratio = (small - big) / (absolute + rtol * m.select(after > before, after, before))
         total = ratio * ratio if total is None else total + ratio * ratio
     return total / (w * m.number(float(len(y))))
+
+
+def judged(m: Machine, error: Value, rough: Value, share: Value, cap: Value) -> tuple[Value, Value, Value]:
+    """(the squared error found, the one to be reckoned with, that of a root step).
+
+    What is reckoned with is no less than the errors before make likely, for a difference of two results may vanish by
+    chance. `rough` is the squared error of a root step so far, of which a step has the `share`; a large or undefined
+    error counts as `cap`.
+    """
+    found, likely = m.select(error <= cap, error, cap), (rough * share) * m.number(MEMORY)
+    reckoned = m.select(likely > found, likely, found)
+    return found, reckoned, reckoned / share

@@ -29,28 +29,51 @@ from sdesim.methods.method import NOISE_TYPES, Method
 from sdesim.methods.vector import Vector
 from sdesim.models.sde import SDE
 
-_SAFETY = 0.5  # a step grows where that would leave this share of the squared error allowed
+_SAFETY = 0.8  # a step grows where that would leave this share of the squared error allowed
+LEVELS = 32  # of steps: root steps over 1, 2, 4, …
 _CALM = ("none", "additive")
 _COMMUTING = ("scalar", "diagonal", "commutative")
 
 
 @dataclass(frozen=True)
 class Control:
-    """Tolerances (atol for each state), and the squared errors below which a step grows, above which it shrinks twice.
+    """Tolerances, atol for each state, and the order q: half a step has an error over √h that is 2^q times smaller.
 
-    >>> Control(1e-3, (1e-6,), 0.1, 4.0).numbers.tolist()
-    [0.001, 0.1, 4.0, 1e-06]
+    Steps grow where their squared error is below `grow`, shrink twice above `shrink`; beyond `cap` it counts as that.
+
+    >>> how = Control(1e-3, (1e-6,), 1.0)
+    >>> how.shrink, how.shares[:3].tolist(), how.numbers.size
+    (4.0, [1.0, 0.25, 0.0625], 37)
     """
 
     rtol: float
     atol: tuple[float, ...]
-    grow: float
-    shrink: float
+    order: float
+
+    @property
+    def grow(self) -> float:
+        """The squared error that leaves a step of twice the length a little short of what is allowed."""
+        return float(_SAFETY * 4.0**-self.order)
+
+    @property
+    def shrink(self) -> float:
+        """The squared error at which half the step would still be too long."""
+        return float(4.0**self.order)
+
+    @property
+    def cap(self) -> float:
+        """The largest squared error that is told from larger ones."""
+        return 256.0 * self.shrink
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """The squared error of steps at each level for one of the root step."""
+        return np.array([4.0 ** (-self.order * level) for level in range(LEVELS)])
 
     @property
     def numbers(self) -> NDArray[np.float64]:
-        """All of it as the kernels take it."""
-        return np.array([self.rtol, self.grow, self.shrink, *self.atol])
+        """All of it as the kernels take it: rtol, grow, shrink, cap, the shares, atol."""
+        return np.array([self.rtol, self.grow, self.shrink, self.cap, *self.shares, *self.atol])
 
 
 def control(model: Any, method: Method, rtol: float, atol: tuple[float, ...]) -> Control:
@@ -58,12 +81,12 @@ def control(model: Any, method: Method, rtol: float, atol: tuple[float, ...]) ->
 
     >>> import sdesim as sim
     >>> from sdesim.methods import find
-    >>> control(sim.SDE({"x": "-x"}, {"x": "x"}), find("milstein", ("sde",)), 1e-3, (1e-6,)).shrink
-    4.0
+    >>> control(sim.SDE({"x": "-x"}, {"x": "x"}), find("milstein", ("sde",)), 1e-3, (1e-6,)).order
+    1.0
     """
     noise, strong = model.noise_type, method.strong or 0.5
     q = {"none": (method.order or 1.0) + 0.5, "additive": max(1.0, strong), "general": 0.5}.get(noise, strong)
-    return Control(rtol, atol, _SAFETY * 4.0**-q, 4.0**q)
+    return Control(rtol, atol, q)
 
 
 def serves(method: Method) -> tuple[str, ...]:
