@@ -46,7 +46,7 @@ Folded = TypeVar("Folded", bound=_Folding)
 
 @dataclass(frozen=True)
 class SDEResult:
-    """States (time, state, member) in the initial states' format, and for each member 0 if finite throughout, else 1."""
+    """States (time, state, member) in the initial states' format; for each member 0 if finite throughout, else 1."""
 
     states: NDArray[Any]
     status: NDArray[np.int8]
