@@ -242,6 +242,24 @@ def test_weak_order_for_a_nonlinear_equation(name, method):
     check_order("PERIODIC", name, method, lambda n: periodic_error(name, method, n))
 
 
+# dx = √(2D(x)) dW on the circle: the density is ∝ 1/D read as Itô, 1/√D as Stratonovich, constant as Hänggi–Klimontovich
+POWERS = {"ito": 1.0, "stratonovich": 0.5, "hanggi-klimontovich": 0.0}
+
+
+@pytest.mark.parametrize("method", [m for n, m in PERIODIC_CASES if n == "multiplicative"], ids=lambda m: m.name)
+def test_each_calculus_has_its_own_stationary_density_by_every_method(method):
+    x = 2 * np.pi * np.arange(4096) / 4096
+    exact = {name: np.average(np.sin(x), weights=(1 + np.sin(x) / 2) ** -p) for name, p in POWERS.items()}
+    for name in POWERS:
+        model = sim.SDE({"x": 0}, {"x": "sqrt(2*(1 + sin(x)/2))"}, interpretation=name)
+        errors = []
+        for h in (1 / 64, 1 / 256):
+            values, vectors = np.linalg.eig(periodic_map(model, method, h).T)
+            kept = vectors[:, np.argmin(np.abs(values - 1))]
+            errors.append(abs((kept @ np.sin(CIRCLE) / kept.sum()).real - exact[name]))
+        assert errors[1] < 0.01 and errors[1] < 0.3 * errors[0] + 1e-9, (name, errors)  # a fourth for order 1
+
+
 def stationary(model, method, h):
     """The moments that a step leaves as they are."""
     M = moment_map(model, method, h)
