@@ -176,7 +176,8 @@ def _best_field_method(model: PDE) -> tuple[str, str]:
         "etdrk4": "constant coefficients with a nonlinear reaction: order 4, diffusion exact",
         "exponential_euler": "constant coefficients, a nonlinear reaction and additive noise: linear part exact in law",
     }
-    for name, reason in reasons.items():
+    asked = model.advection or model.cross_flux  # schemes of finite volumes
+    for name, reason in () if asked else reasons.items():
         if model.noise_kind not in ("none", *table[name].noise):
             continue
         try:
