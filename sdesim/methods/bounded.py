@@ -56,7 +56,7 @@ _FORMULAS = {
 _NODES = {name: parse(text) for name, text in _FORMULAS.items()}
 
 
-def _formula(name: str, **values: Any) -> Any:
+def formula(name: str, **values: Any) -> Any:
     """A formula on arrays, or on the symbols of a trace: the same operations in the same order."""
     if any(isinstance(v, Expr) for v in values.values()):
         return substitute(_NODES[name], values)
@@ -138,12 +138,12 @@ def _reflect(bound: Reflecting, x: Any, end: Any, v: Any, h: Any, numbers: _Numb
     for high, wall in ((False, bound.lo), (True, bound.hi)):
         if wall is not None:
             z = numbers(high)
-            E = _formula("E", z0=z["z0"], z1=z["z1"])
-            pushed = _formula("high" if high else "low", x=x, x1=end, end=wall, v=v, h=h, E=E)
+            E = formula("E", z0=z["z0"], z1=z["z1"])
+            pushed = formula("high" if high else "low", x=x, x1=end, end=wall, v=v, h=h, E=E)
             result = pushed if result is end else result + (pushed - end)
     for limit, wall in (("floor", bound.lo), ("ceiling", bound.hi)):  # where a step meets both
         if wall is not None:
-            result = _formula(limit, value=result, end=wall)
+            result = formula(limit, value=result, end=wall)
     return result
 
 
@@ -162,17 +162,17 @@ def _absorb(
                 continue
             a, b = (wall - x[i], wall - end[i]) if high else (x[i] - wall, end[i] - wall)
             z, v = draws[s](high), variance[i]
-            crossed = _formula("crossed", a=a, b=b, v=v, h=h, E=_formula("E", z0=z["z0"], z1=z["z1"]))
-            mean = _formula("mean", a=a, b=b)
-            r = _formula("r", q=_formula("q", mean=mean, a=a, v=v, h=h, z2=z["z2"]))
-            fraction = _formula("fraction", a=a, s=_formula("s", mean=mean, r=r, z3=z["z3"], z4=z["z4"]))
-            first = _formula("sooner", crossed=crossed, fraction=fraction, first=first)
+            crossed = formula("crossed", a=a, b=b, v=v, h=h, E=formula("E", z0=z["z0"], z1=z["z1"]))
+            mean = formula("mean", a=a, b=b)
+            r = formula("r", q=formula("q", mean=mean, a=a, v=v, h=h, z2=z["z2"]))
+            fraction = formula("fraction", a=a, s=formula("s", mean=mean, r=r, z3=z["z3"], z4=z["z4"]))
+            first = formula("sooner", crossed=crossed, fraction=fraction, first=first)
             exits.append((i, wall, crossed, fraction))
     result = []
     for i in range(len(x)):
-        moved = _formula("moved", first=first, x=x[i], x1=end[i])
+        moved = formula("moved", first=first, x=x[i], x1=end[i])
         for j, wall, crossed, fraction in exits:
             if i == j:
-                moved = _formula("exit", crossed=crossed, fraction=fraction, first=first, end=wall, moved=moved)
-        result.append(_formula("kept", tau=tau, alive=ALIVE, x=x[i], moved=moved))
-    return Vector([*result, _formula("time", tau=tau, alive=ALIVE, first=first, t=t, h=h)])
+                moved = formula("exit", crossed=crossed, fraction=fraction, first=first, end=wall, moved=moved)
+        result.append(formula("kept", tau=tau, alive=ALIVE, x=x[i], moved=moved))
+    return Vector([*result, formula("time", tau=tau, alive=ALIVE, first=first, t=t, h=h)])

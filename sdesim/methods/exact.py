@@ -7,36 +7,28 @@
   square root dX = (a − κX) dt + σ√X dW       c χ'²_d(λ), c = σ²(1 − e^{−κh})/4κ, d = 4a/σ², λ = X e^{−κh}/c
               (Cox, Ingersoll & Ross 1985; squared Bessel for κ = 0). For d > 1, χ'²_d(λ) = (z + √λ)² + χ²_{d−1}, else
               χ²_{d+2N} with N Poisson of mean λ/2 (Johnson, Kotz & Balakrishnan 1995, ch. 29)
-  reflected   dX = μ dt + σ dW in [lo, ∞) or (−∞, hi]: with Y = μh + σW and the path's minimum M given Y,
-              M = ½(Y − √(Y² − 2σ²h ln u)), X_h = X + Y + max(0, lo − X − M) (Skorokhod 1961); in [lo, hi] for μ = 0 by
-              folding the line.
+  driven      the first two with coefficients of the time: their moments by an integration of order 8, `exact_driven`
+  bridge      dX = (b − X)/(T − t) dt + σ dW, up to T itself, `exact_driven`
+  bounded     Brownian motion reflected, Brownian and geometric Brownian motion absorbed, `exact_bounded`
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sdesim.boundaries import Reflecting
+from sdesim.boundaries import Absorbing, Reflecting
 from sdesim.calculus import differentiate, evaluate, free_symbols, substitute
 from sdesim.expressions import Expr, const, is_zero, symbol
+from sdesim.methods.exact_bounded import absorbed, reflected
+from sdesim.methods.exact_draws import Array, Draws, semidefinite_root, values_of
+from sdesim.methods.exact_driven import bridge, driven
 from sdesim.methods.method import Method
 from sdesim.models.jumps import refuse_jumps
 from sdesim.models.sde import SDE
-
-Array: TypeAlias = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Draws:
-    """The random numbers of one transition: `normal(k)` and `uniform(k)`, one for each member, k = 0, 1, …"""
-
-    normal: Callable[[int], Array]
-    uniform: Callable[[int], Array]
 
 
 @dataclass(frozen=True)
@@ -56,20 +48,21 @@ def recognise(model: SDE) -> Law:
     """
     refuse_jumps(model, "the exact law")
     drift = model.drift_in("ito")
-    for form in (_reflected,) if model.bounds else (_linear, _geometric, _square_root):
+    for form in (_reflected, _absorbed) if model.bounds else (_linear, _geometric, _square_root, _bridge, _driven):
         found = form(model, drift)
         if found is not None:
             return found
     raise ValueError(
         "no exact law is known for this model; there is one for linear drift with additive noise, geometric Brownian "
-        "motion, the square-root (CIR) process, each with coefficients free of time, and Brownian motion that is "
-        "reflected; choose another method, or None"
+        "motion, the Brownian bridge, the square-root (CIR) process with coefficients free of time, and for one state "
+        "with coefficients free of time: Brownian motion reflected, Brownian and geometric Brownian motion absorbed on "
+        "one side; choose another method, or None"
     )
 
 
-def _affine(model: SDE, f: Expr) -> tuple[list[Expr], Expr] | None:
-    """Slopes and intercept of an expression that is affine in the states with constants; None if it is not."""
-    moving = {*model.states, "t"}
+def _affine(model: SDE, f: Expr, *more: str) -> tuple[list[Expr], Expr] | None:
+    """Slopes and intercept of an expression that is affine in the states, free of them and of `more`; None if not."""
+    moving = {*model.states, *more}
     slopes = [differentiate(f, s) for s in model.states]
     intercept = substitute(f, dict.fromkeys(model.states, 0.0))
     return None if free_symbols(*slopes, intercept) & moving else (slopes, intercept)
@@ -87,16 +80,22 @@ def _vanishes(node: Expr) -> bool:
 def _linear(model: SDE, drift: Mapping[str, Expr]) -> Law | None:
     if model.noise_type not in ("none", "additive") or "t" in free_symbols(*model.noise.values()):
         return None
-    rows = [_affine(model, f) for f in drift.values()]
+    rows = [_affine(model, f, "t") for f in drift.values()]
     if any(row is None for row in rows):
         return None
     return Law("linear", {"A": [row[0] for row in rows if row], "b": [row[1] for row in rows if row]})
 
 
 def _geometric(model: SDE, drift: Mapping[str, Expr]) -> Law | None:
+    found = _proportional(model, drift, "t")
+    return None if found is None else Law("geometric", found)
+
+
+def _proportional(model: SDE, drift: Mapping[str, Expr], *more: str) -> dict[str, Any] | None:
+    """{a, b} where every drift is a_i X_i and every noise b_ic X_i."""
     def own(s: str, f: Expr) -> Expr | None:
         """k where f = k·s."""
-        row = _affine(model, f)
+        row = _affine(model, f, *more)
         if row is None or not _vanishes(row[1]):
             return None
         rest = [slope for name, slope in zip(model.states, row[0], strict=True) if name != s]
@@ -104,48 +103,106 @@ def _geometric(model: SDE, drift: Mapping[str, Expr]) -> Law | None:
 
     a = [own(s, f) for s, f in drift.items()]
     b = {key: own(key[0], g) for key, g in model.noise.items()}
-    return None if None in a or None in b.values() else Law("geometric", {"a": a, "b": b})
+    return None if None in a or None in b.values() else {"a": a, "b": b}
 
 
 def _square_root(model: SDE, drift: Mapping[str, Expr]) -> Law | None:
     if len(model.states) != 1 or len(model.noise) != 1:
         return None
     (x,), (f,), (g,) = model.states, drift.values(), model.noise.values()
-    row, sigma = _affine(model, f), substitute(g, {x: 1.0})
+    row, sigma = _affine(model, f, "t"), substitute(g, {x: 1.0})
     if row is None or "t" in free_symbols(g) or not _vanishes(g * g - sigma * sigma * symbol(x)):
         return None
     return Law("square root", {"a": row[1], "kappa": -row[0][0], "sigma": sigma})
 
 
-def _reflected(model: SDE, drift: Mapping[str, Expr]) -> Law | None:
+def _driven(model: SDE, drift: Mapping[str, Expr]) -> Law | None:
+    if model.noise_type in ("none", "additive"):
+        rows = [_affine(model, f) for f in drift.values()]
+        if all(row is not None for row in rows):
+            B = dict(model.noise)
+            return Law("driven", {"A": [row[0] for row in rows if row], "b": [row[1] for row in rows if row], "B": B})
+    found = _proportional(model, drift)
+    if found is None:
+        return None
+    b = []
+    for s, slope in zip(model.states, found["a"], strict=True):
+        for (state, _), g in found["b"].items():
+            slope = slope - 0.5 * (g * g) if state == s else slope
+        b.append(slope)
+    zeros = [[const(0.0)] * len(b)] * len(b)
+    return Law("driven geometric", {"A": zeros, "b": b, "B": found["b"]})  # of log |X|
+
+
+def _bridge(model: SDE, drift: Mapping[str, Expr]) -> Law | None:
     if len(model.states) != 1 or len(model.noise) != 1:
         return None
-    (x,), (mu,), (sigma,) = model.states, drift.values(), model.noise.values()
-    bound = model.bounds[x]
-    both = bound.lo is not None and bound.hi is not None
-    if not isinstance(bound, Reflecting) or free_symbols(mu, sigma) & {x, "t"} or (both and not is_zero(mu)):
+    (f,), (sigma,) = drift.values(), model.noise.values()
+    row = _affine(model, f)
+    if row is None or free_symbols(sigma) & {"t", *model.states} or "t" not in free_symbols(row[0][0]):
+        return None
+    k, c = row[0][0], row[1]
+    T, b = symbol("t") - 1.0 / k, -c / k
+    return Law("bridge", {"T": T, "b": b, "sigma": sigma}) if _steady(T, b) else None
+
+
+def _steady(*nodes: Expr) -> bool:
+    """Whether expressions of parameters and the time keep their value as time goes."""
+    names, draws = sorted(free_symbols(*nodes) - {"t"}), np.random.default_rng(20260101)
+    env = {n: draws.uniform(0.2, 1.7, 64) for n in names}
+    early, late = (evaluate(list(nodes), env | {"t": t}) for t in (0.011, 0.073))
+    return all(np.allclose(a, b, rtol=1e-9, atol=1e-9) for a, b in zip(early, late, strict=True))
+
+
+def _alone(model: SDE, kind: type) -> Any:
+    """The bound of a model's only state, if it is of this kind and there is one noise; else None."""
+    if len(model.states) != 1 or len(model.noise) != 1:
+        return None
+    bound = model.bounds[model.states[0]]
+    return bound if isinstance(bound, kind) else None
+
+
+def _reflected(model: SDE, drift: Mapping[str, Expr]) -> Law | None:
+    bound, (mu, *_), (sigma, *_) = _alone(model, Reflecting), drift.values(), [*model.noise.values(), const(0.0)]
+    if bound is None or free_symbols(mu, sigma) & {*model.states, "t"}:
+        return None
+    if bound.lo is not None and bound.hi is not None and not is_zero(mu):
         return None
     return Law("reflected", {"mu": mu, "sigma": sigma, "lo": bound.lo, "hi": bound.hi})
 
 
-def transition(model: SDE, parameters: Mapping[str, Any], y: Array, h: float) -> Callable[[Array, Draws], Array]:
-    """The sampler X ↦ X_h of states (state, member) over an interval h; `y` is one such state, to check.
+def _absorbed(model: SDE, drift: Mapping[str, Expr]) -> Law | None:
+    bound, (mu, *_), (sigma, *_) = _alone(model, Absorbing), drift.values(), [*model.noise.values(), const(0.0)]
+    if bound is None or (bound.lo is not None and bound.hi is not None):
+        return None
+    law = {"lo": bound.lo, "hi": bound.hi}
+    if not free_symbols(mu, sigma) & {*model.states, "t"}:
+        return Law("absorbed", {"mu": mu, "sigma": sigma, "log": False, **law})
+    found = _proportional(model, drift, "t")
+    if found is None or (bound.hi if bound.lo is None else bound.lo) <= 0.0:
+        return None
+    (a,), (b,) = found["a"], found["b"].values()
+    return Law("absorbed", {"mu": a - 0.5 * (b * b), "sigma": b, "log": True, **law})
+
+
+def transition(
+    model: SDE, parameters: Mapping[str, Any], y: Array, t: float, h: float
+) -> Callable[[Array, Draws], Array]:
+    """The sampler X ↦ X_h of states (state, member) from t to t + h; `y` is one such state, to check.
+
+    With bounds that absorb, the last state is the time of exit, as in `bounded`.
 
     Raises ValueError for a model without a known law, or coefficients or states outside its domain.
     """
     law = recognise(model)
     with np.errstate(all="ignore"):
-        return _SAMPLERS[law.form](model, law.coefficients, dict(parameters), y, h)
-
-
-def _values(nodes: Sequence[Expr], parameters: Mapping[str, Any]) -> list[Any]:
-    return [np.asarray(v, np.float64) for v in evaluate(list(nodes), parameters)]
+        return _SAMPLERS[law.form](model, law.coefficients, {**parameters, "t": t}, y, h)
 
 
 def _linear_sampler(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Any:
     d, m = len(model.states), len(model.channels)
     entries = [*(slope for row in law["A"] for slope in row), *law["b"], *model.noise.values(), const(0.0)]
-    flat = np.stack(np.broadcast_arrays(*_values(entries, p)), axis=-1)  # (member if they differ, entry)
+    flat = np.stack(np.broadcast_arrays(*values_of(entries, p)), axis=-1)  # (member if they differ, entry)
     A, b = flat[..., : d * d].reshape(*flat.shape[:-1], d, d), flat[..., d * d : d * d + d]
     B = np.zeros((*flat.shape[:-1], d, max(m, 1)))
     for k, (s, c) in enumerate(model.noise):
@@ -189,27 +246,8 @@ def linear_law(A: Array, b: Array, BB: Array, h: float) -> tuple[Array, Array, A
     return F, shift, 0.5 * (Q + np.swapaxes(Q, -1, -2))
 
 
-def semidefinite_root(Q: Array) -> Array:
-    """The Cholesky factor of matrices (…, d, d) that may be singular: a pivot lost in round-off is nought.
-
-    >>> semidefinite_root(np.array([[4.0, 2.0], [2.0, 1.0]]))
-    array([[2., 0.],
-           [1., 0.]])
-    """
-    d = Q.shape[-1]
-    L = np.zeros_like(Q)
-    for j in range(d):
-        pivot = Q[..., j, j] - (L[..., j, :j] ** 2).sum(axis=-1)
-        lost = pivot <= 64 * d * np.finfo(float).eps * Q[..., j, j]
-        root = np.sqrt(np.where(lost, 1.0, pivot))
-        for i in range(j, d):
-            rest = Q[..., i, j] - (L[..., i, :j] * L[..., j, :j]).sum(axis=-1)
-            L[..., i, j] = np.where(lost, 0.0, rest / root)
-    return L
-
-
 def _geometric_sampler(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Any:
-    a, b = _values(law["a"], p), dict(zip(law["b"], _values(law["b"].values(), p), strict=True))
+    a, b = values_of(law["a"], p), dict(zip(law["b"], values_of(law["b"].values(), p), strict=True))
 
     def sample(x: Array, draws: Draws) -> Array:
         W = {c: np.sqrt(h) * draws.normal(k) for k, c in enumerate(model.channels)}
@@ -226,7 +264,7 @@ def _geometric_sampler(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any],
 def _square_root_sampler(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Any:
     from scipy import special, stats
 
-    a, kappa, sigma = _values([law["a"], law["kappa"], law["sigma"]], p)
+    a, kappa, sigma = values_of([law["a"], law["kappa"], law["sigma"]], p)
     if np.any(a < 0.0) or np.any(y < 0.0) or np.any(sigma == 0.0):
         got = f"the drift {np.min(a):g} at 0, the state {np.min(y):g}, the noise {np.min(np.abs(sigma)):g}"
         raise ValueError(f"exact: a square-root process has a drift ≥ 0 at 0, a state ≥ 0 and noise; got {got}")
@@ -249,28 +287,15 @@ def _square_root_sampler(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any
     return sample
 
 
-def _reflected_sampler(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Any:
-    mu, sigma = _values([law["mu"], law["sigma"]], p)
-    lo, hi = law["lo"], law["hi"]
-
-    def sample(x: Array, draws: Draws) -> Array:
-        Y = mu * h + sigma * np.sqrt(h) * draws.normal(0)
-        if lo is not None and hi is not None:
-            width = hi - lo
-            return np.asarray(lo + width - np.abs(np.mod(x + Y - lo, 2.0 * width) - width))
-        side, end, Y = (1.0, lo, Y) if lo is not None else (-1.0, hi, -Y)  # below hi: the mirror image
-        lowest = 0.5 * (Y - np.sqrt(Y * Y - 2.0 * sigma**2 * h * np.log(draws.uniform(0))))
-        away = side * (x - end)
-        return np.asarray(end + side * (away + Y + np.maximum(0.0, -away - lowest)))
-
-    return sample
-
-
 _SAMPLERS: dict[str, Callable[..., Callable[[Array, Draws], Array]]] = {
     "linear": _linear_sampler,
     "geometric": _geometric_sampler,
     "square root": _square_root_sampler,
-    "reflected": _reflected_sampler,
+    "driven": driven,
+    "driven geometric": driven,
+    "bridge": bridge,
+    "reflected": reflected,
+    "absorbed": absorbed,
 }
 
 
@@ -286,8 +311,9 @@ METHODS = (
         "Van Loan 1978, doi:10.1109/TAC.1978.1101743; Cox, Ingersoll & Ross 1985, doi:10.2307/1911242",
         noise=("none", "additive", "scalar", "diagonal", "commutative", "general"),
         calculus="ito",
-        details="sampled from the transition law at the save times, no step: linear with additive noise, geometric "
-        "Brownian motion, square-root process, reflected Brownian motion",
+        details="sampled from the transition law at the save times, no step: linear with additive noise and geometric "
+        "Brownian motion (coefficients may depend on time), Brownian bridge, square-root process, Brownian motion "
+        "reflected or absorbed, geometric Brownian motion absorbed",
         requires=_require,
     ),
 )

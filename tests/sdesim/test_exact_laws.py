@@ -145,9 +145,106 @@ def test_brownian_motion_between_two_mirrors():
     agrees(ds.x.values[:, 1], stats.uniform(-1.0, 3.0))
 
 
+def test_time_dependent_ornstein_uhlenbeck_over_one_interval_and_many():
+    # dX = (sin t − X/(1 + t)) dt + √t dW: X_t (1 + t) = X_0 + ∫(1 + s) sin s ds + ∫(1 + s)√s dW
+    model = sim.SDE({"x": "sin(t) - x/(1 + t)"}, {"x": "sqrt(t)"})
+    t = 3.0
+    mean = (2.0 + np.sin(t) - (1 + t) * np.cos(t) + 1.0) / (1 + t)
+    variance = (t**2 / 2 + 2 * t**3 / 3 + t**4 / 4) / (1 + t) ** 2
+    for times in ([t], [0.2, 0.7, 1.9, t]):
+        agrees(sample(model, {"x": 2.0}, times).x.values[:, -1], stats.norm(mean, np.sqrt(variance)))
+
+
+def test_a_driven_linear_system_has_the_moments_of_its_equation():
+    # constant coefficients with the time written in: the law of the matrix exponential, to the accuracy claimed
+    from sdesim.methods.exact_driven import _moments
+
+    hidden = sim.SDE({"x": "v", "v": "-4*x - 0.3*v + where(t < 9, 1, t)"}, {"v": "where(t < 9, 0.8, t)"})
+    A, b, BB = np.array([[0, 1], [-4, -0.3]]), np.array([0.0, 1.0]), np.diag([0, 0.64])
+    assert recognise(hidden).form == "driven"
+    for h in (1e-3, 2.5):
+        found = _moments(hidden, recognise(hidden).coefficients, {"t": 0.4}, h)
+        for mine, exact in zip(found, linear_law(A, b, BB, h)):
+            np.testing.assert_allclose(mine, exact, rtol=1e-8, atol=1e-10 * np.abs(exact).max())
+
+
+def test_a_gain_that_differs_by_member():
+    model = sim.SDE({"x": "-k*t*x"}, {"x": "s"}, parameters={"k": [0.0, 2.0, 2.0], "s": 0.0})
+    ds = sim.simulate(model, {"x": 1.0}, [1.0, 2.0], members=3, method="exact")
+    np.testing.assert_allclose(ds.x, np.exp(-0.5 * np.outer([0, 2, 2], [1, 4])), rtol=1e-9)
+
+
+def test_geometric_brownian_motions_with_volatilities_of_the_time():
+    # covariance of the logarithms: ∫ Σ_c b_ic b_jc dt
+    model = sim.SDE({"x": "0.1*x", "y": "t*y"}, {"x": {"a": "0.3*x", "b": "0.2*t*x"}, "y": {"b": "0.5*exp(-t)*y"}})
+    ds = sample(model, {"x": 2.0, "y": -1.0}, [0.6, 1.5])
+    t = 1.5
+    variances = 0.09 * t + 0.04 * t**3 / 3, 0.25 * (1 - np.exp(-2 * t)) / 2
+    across = 0.1 * (1 - np.exp(-t) * (1 + t))
+    means = np.log(2.0) + 0.1 * t - variances[0] / 2, t**2 / 2 - variances[1] / 2
+    logs = np.log(ds.x.values[:, 1]), np.log(-ds.y.values[:, 1])
+    for log, mean, variance in zip(logs, means, variances):
+        agrees(log, stats.norm(mean, np.sqrt(variance)))
+    scale = np.sqrt(variances[0] * variances[1])
+    assert np.cov(*logs)[0, 1] == pytest.approx(across, abs=5 * scale / np.sqrt(N))
+
+
+@pytest.mark.parametrize("drift", ["(b - x)/(T - t)", "b/(T - t) - x/(T - t)"])
+def test_brownian_bridge_to_its_very_end(drift):
+    # mean 1 + (b − 1) t/T, covariance σ² s (T − t)/T of the times s < t
+    model = sim.SDE({"x": drift}, {"x": "s"}, parameters={"b": 3.0, "T": 2.0, "s": 0.7})
+    assert recognise(model).form == "bridge"
+    x = sample(model, {"x": 1.0}, [0.5, 1.6, 2.0]).x.values
+    agrees(x[:, 0], stats.norm(1.5, 0.7 * np.sqrt(0.5 * 1.5 / 2)))
+    agrees(x[:, 1], stats.norm(2.6, 0.7 * np.sqrt(1.6 * 0.4 / 2)))
+    assert np.cov(x[:, 0], x[:, 1])[0, 1] == pytest.approx(0.49 * 0.5 * 0.4 / 2, abs=5 * 0.49 * 0.35 / np.sqrt(N))
+    assert (x[:, 2] == 3.0).all()
+    with pytest.raises(ValueError, match="ends at 2"):
+        sample(model, {"x": 1.0}, [1.0, 2.5])
+
+
+@pytest.mark.parametrize("times", [[1.0, 40.0], [0.3, 0.31, 1.0, 7.0, 40.0]])
+@pytest.mark.parametrize("side", [1, -1])
+def test_absorbed_brownian_motion_leaves_and_survives_by_its_law(side, times):
+    # first passage inverse Gaussian, mean a/μ = 2, variance aσ²/μ³ = 8; survivors (φ(x) − e^{2μa/σ²} φ(x − 2a)) dx
+    bound = sim.Absorbing(hi=1.0) if side > 0 else sim.Absorbing(lo=-1.0)
+    ds = sample(sim.SDE({"x": 0.5 * side}, {"x": 1.0}, bounds={"x": bound}), {"x": 0.0}, times)
+    exits, law = ds.exit_time.values, stats.invgauss(mu=2.0, scale=1.0)
+    assert stats.kstest(exits[~np.isnan(exits)], lambda t: law.cdf(t) / law.cdf(40.0)).pvalue > 1e-3
+    assert np.isnan(exits).mean() == pytest.approx(law.sf(40.0), abs=4 * np.sqrt(law.sf(40.0) / N) + 1e-9)
+    at = ds.x.sel(time=1.0).values
+    gone = exits <= 1.0
+    assert (at[gone] == side).all()
+    share = lambda x: special.ndtr(x - 0.5) - np.exp(1.0) * special.ndtr(x - 2.5)  # noqa: E731
+    assert stats.kstest(side * at[~gone], lambda x: share(x) / share(1.0)).pvalue > 1e-3
+    curve = sim.survival(ds, [0.5, 1.0, 5.0], level=0.999)
+    assert ((curve.lower < law.sf(curve.time)) & (law.sf(curve.time) < curve.upper)).all()
+
+
+def test_absorbed_geometric_brownian_motion_is_a_down_and_out_option():
+    # E[e^{−rT} (S − K)⁺; S > B until T] for K ≥ B (Reiner & Rubinstein 1991)
+    S, K, B, r, sigma, T = 100.0, 100.0, 90.0, 0.05, 0.25, 1.0
+    model = sim.SDE({"x": "r*x"}, {"x": "s*x"}, parameters={"r": r, "s": sigma}, bounds={"x": sim.Absorbing(lo=B)})
+    ds = sample(model, {"x": S}, [0.4, T])
+    alive = np.isnan(ds.exit_time.values)
+    paid = np.exp(-r * T) * np.where(alive, np.maximum(ds.x.values[:, 1] - K, 0.0), 0.0)
+
+    def call(s):
+        d = (np.log(s / K) + (r + sigma**2 / 2) * T) / (sigma * np.sqrt(T))
+        return s * special.ndtr(d) - K * np.exp(-r * T) * special.ndtr(d - sigma * np.sqrt(T))
+
+    exact = call(S) - (B / S) ** (2 * r / sigma**2 - 1) * call(B**2 / S)
+    assert paid.mean() == pytest.approx(exact, abs=4 * paid.std() / np.sqrt(N))
+    assert (ds.x.values[~alive, 1] == B).all()
+    kept = sample(model, {"x": S}, [0.4, T], save="statistics")
+    assert kept.exits.values.tolist() == [int((ds.exit_time <= t).sum()) for t in (0.4, T)]
+
+
 @pytest.mark.parametrize("model, initial", [
     (sim.equations.ornstein_uhlenbeck(), {"x": stats.norm(0, 1)}), (sim.equations.geometric_brownian_motion(), {"x": 1.0}),
-    (sim.equations.cox_ingersoll_ross(0.5, 0.02, 0.6), {"x": 0.3}),
+    (sim.equations.cox_ingersoll_ross(0.5, 0.02, 0.6), {"x": 0.3}), (sim.SDE({"x": "-t*x"}, {"x": "t"}), {"x": 1.0}),
+    (sim.SDE({"x": "(2 - x)/(4 - t)"}, {"x": 1}), {"x": 1.0}),
+    (sim.SDE({"x": 1}, {"x": 1}, bounds={"x": sim.Absorbing(hi=2.0)}), {"x": 1.0}),
 ])  # fmt: skip
 def test_a_member_is_itself_alone_in_any_blocking_and_again(model, initial, monkeypatch):
     options = {"times": [0.5, 1.0, 4.0], "method": "exact", "seed": 6}
@@ -159,10 +256,11 @@ def test_a_member_is_itself_alone_in_any_blocking_and_again(model, initial, monk
 
 
 @pytest.mark.parametrize("model", [
-    sim.equations.double_well(), sim.SDE({"x": "-t*x"}, {"x": 1}), sim.SDE({"x": "-x"}, {"x": "sqrt(1 + t)"}),
+    sim.equations.double_well(), sim.SDE({"x": "-x"}, {"x": "1"}, bounds={"x": sim.Absorbing(lo=0.0)}),
     sim.SDE({"x": "x*(1 - x)"}, {"x": "x"}), sim.SDE({"x": "-x", "y": "x"}, {"x": "x", "y": "y"}), sim.equations.kubo(),
     sim.SDE({"x": "1 + x"}, {"x": "x"}), sim.SDE({"x": "-x"}, {"x": "1"}, bounds={"x": sim.Reflecting(lo=0.0)}),
-    sim.SDE({"x": "1"}, {"x": "1"}, bounds={"x": sim.Absorbing(lo=0.0)}),
+    sim.SDE({"x": "1"}, {"x": "1"}, bounds={"x": sim.Absorbing(0.0, 1.0)}), sim.SDE({"x": "t*x"}, {"x": "sqrt(x)"}),
+    sim.SDE({"x": "-x/(1 - t)"}, {"x": "x**2"}), sim.SDE({"x": "x"}, {"x": "x"}, bounds={"x": sim.Absorbing(-1.0)}),
     sim.SDE({"x": "1"}, {"x": "1"}, bounds={"x": sim.Reflecting(0.0, 1.0)}),
 ], ids=str)  # fmt: skip
 def test_models_of_another_kind_are_refused(model):
