@@ -14,6 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from sdesim.arithmetic import FUNCTIONS
 from sdesim.calculus import evaluate, walk
 from sdesim.kernels.llvm import Compiled, integer, loop
 from sdesim.kernels.machines import F64, I64, I64_POINTER, REAL, VOID, LLVMMachine
@@ -24,9 +25,10 @@ from sdesim.reals import DOUBLE, SINGLE, Format
 from sdesim.streams import Purpose, normal_group, sign_group, unit_pair
 
 BLOCK = 512
-# two vectors at once, for the loop is one chain of operations that wait for each other; LLVM would measure float32's
+# two vectors at once where the loop is one chain of operations that wait for each other; LLVM would measure float32's
 # vectors by the 64-bit words beside it
-_FILL_HINTS = {DOUBLE: {"interleave.count": 2}, SINGLE: {"interleave.count": 2, "vectorize.width": 16}}
+_CHAIN = {DOUBLE: {"interleave.count": 2}, SINGLE: {"interleave.count": 2, "vectorize.width": 16}}
+_RARE = {"interleave.count": 1}  # loops of saves: less code, quicker compiled
 _SCALARS = ("t:", "h:", "s:")
 
 
@@ -47,7 +49,7 @@ def fill_function(module: ir.Module, name: str, group: Callable[..., Any], form:
     rows, (members, n, *words) = fn.args[:count], fn.args[count:]
     m = LLVMMachine(b, form)
     c1, c2, c3, k0, k1 = (m.wrap(w) for w in words)
-    with loop(b, n, hints=_FILL_HINTS[form]) as i:
+    with loop(b, n, hints=_CHAIN[form]) as i:
         counter = [m.wrap(b.load(b.gep(members, [i]))), c1, c2, c3]
         for value, row in zip(group(m, counter, (k0, k1)), rows, strict=True):
             b.store(value.value, b.gep(row, [i]))
@@ -70,7 +72,8 @@ def _step(module: ir.Module, tr: SDETrace, form: Format = DOUBLE) -> Any:
     # what depends on nothing of the member is computed once, before the loop
     names = [*(f"y:{j}" for j in range(tr.dimension)), *tr.names, *(f"p:{name}" for name in tr.varying)]
     env |= _hoisted(tr, set(names), env, m)
-    with loop(b, n) as i:
+    slow = sum(node.op == "pow" or node.op in FUNCTIONS for node in walk(tr.step))
+    with loop(b, n, hints=_CHAIN[form] if 0 < slow <= 2 else None) as i:
         local = env | {name: m.wrap(b.load(b.gep(row, [i]))) for name, row in zip(names, args, strict=False)}
         results = evaluate(tr.step, local, m)
         for value, row in zip(results, args, strict=False):
@@ -206,7 +209,7 @@ class _Run:
         for i, row in enumerate(rows):
             index = b.add(b.mul(j, integer(self.tr.dimension)), integer(i))
             target = b.gep(a["out"], [b.mul(index, a["stride"])])
-            with loop(b, a["n"]) as k:
+            with loop(b, a["n"], hints=_RARE) as k:
                 b.store(b.load(b.gep(row, [k])), b.gep(target, [k]))
 
     def partial_step(self, s: Any, weights: list[Any]) -> None:
@@ -228,7 +231,7 @@ class _Run:
             self.bridge(c, s, zeta, weights, first)
         for i in range(tr.dimension):
             source, target = self.row("state", i), self.row("scratch", self.copy + i)
-            with loop(b, self.a["n"]) as k:
+            with loop(b, self.a["n"], hints=_RARE) as k:
                 b.store(b.load(b.gep(source, [k])), b.gep(target, [k]))
         states = [self.row("scratch", self.copy + i) for i in range(tr.dimension)]
         draws = [bridged[k] if k in bridged else self.noise_row(s, k) for k in range(len(tr.draws))]
@@ -241,7 +244,7 @@ class _Run:
         paths = [self.row("scratch", self.W + c), self.row("scratch", self.J + c)]
         auxiliary = self.tr.joint[c] if self.tr.joint else -1
         rows = [self.noise_row(s, k) for k in (c, auxiliary) if k >= 0]
-        with loop(b, self.a["n"]) as k:
+        with loop(b, self.a["n"], hints=_RARE) as k:
             values = [m.wrap(b.load(b.gep(row, [k]))) for row in (*rows, *paths, *zeta[:2])]
             before = [m.select(start, zero, v) for v in values[len(rows) : len(rows) + 2]]
             results: tuple[Any, ...]
