@@ -2,9 +2,10 @@
 
     python benchmarks/sde_kernels.py [float64|float32 ...]
 
-One run gives the time to draw normals in a block that stays in the cache, and the time of a step beside that of the same
-number of normals; on one thread and on two; compilation is left out. Where there is a C compiler, the same scheme with
-the same noise, written by hand in C and compiled for this machine, is timed too: `of C` is its time over ours.
+One run gives the time to draw normals in a block that stays in the cache, and the time of a step beside that of the
+same number of normals; on one thread and on two; compilation is left out. Where there is a C compiler, the same scheme
+with the same noise in float64, written by hand as plain loops in C and compiled for this machine, is timed too: "C" is
+its time over ours.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ from sdesim.kernels.machines import VOID
 from sdesim.kernels.sde_llvm import fill_function
 from sdesim.kernels.sde_trace import trace
 from sdesim.methods import find
-from sdesim.streams import normal_pair
+from sdesim.reals import DOUBLE, SINGLE
+from sdesim.streams import normal_group
 
-MEMBERS, STEPS = 2**13, 1000
+MEMBERS, STEPS = 2**14, 500
 COMPILERS = {"gcc": "-O3 -march=native -mprefer-vector-width=512 -ffp-contract=off -fno-math-errno -fno-trapping-math",
              "clang": "-O3 -march=native -mprefer-vector-width=512 -ffp-contract=off -fno-math-errno"}  # fmt: skip
 C_SOURCE = """
@@ -117,22 +119,23 @@ void langevin(long blocks, long steps) {
 """
 LORENZ = {"x": "10*(y - x)", "y": "x*(28 - z) - y", "z": "x*y - 8/3*z"}
 LANGEVIN = {"x": "v", "y": "w", "v": "x - x**3 - y**2*x - 0.5*v", "w": "-y - x**2*y - 0.5*w"}
+GBM = {"drift": {"x": "m*x"}, "noise": {"x": "s*x"}, "parameters": {"m": 0.05, "s": 0.2}}
 OU = {"drift": {"x": "-k*x"}, "noise": {"x": "s"}, "parameters": {"k": 0.5, "s": 0.3}}
 # name, model, method, the C function
 ROWS: list[tuple[str, dict[str, Any], str, str]] = [
     ("OU", OU, "euler_maruyama", "ou"),
-    ("GBM", {"drift": {"x": "m*x"}, "noise": {"x": "s*x"}, "parameters": {"m": 0.05, "s": 0.2}}, "euler_maruyama", "gbm"),
+    ("GBM", GBM, "euler_maruyama", "gbm"),
     ("Lorenz-63", {"drift": LORENZ, "noise": dict.fromkeys("xyz", "0.5")}, "euler_maruyama", "lorenz"),
     ("Langevin, 2-d", {"drift": LANGEVIN, "noise": {"v": "0.3", "w": "0.3"}}, "euler_maruyama", "langevin"),
     ("sin x", {"drift": {"x": "sin(x)"}, "noise": {"x": "0.3"}}, "euler_maruyama", ""),
     ("exp(-x)", {"drift": {"x": "exp(-x)"}, "noise": {"x": "0.3"}}, "euler_maruyama", ""),
     ("tanh x", {"drift": {"x": "-tanh(x)"}, "noise": {"x": "0.3"}}, "euler_maruyama", ""),
     ("abs(x)**1.3", {"drift": {"x": "-x*abs(x)**1.3"}, "noise": {"x": "0.3"}}, "euler_maruyama", ""),
-    ("GBM", {"drift": {"x": "m*x"}, "noise": {"x": "s*x"}, "parameters": {"m": 0.05, "s": 0.2}}, "milstein", ""),
+    ("GBM", GBM, "milstein", ""),
     ("OU", OU, "heun", ""),
     ("OU", OU, "sra1", ""),
     ("OU", OU, "sosra", ""),
-    ("GBM", {"drift": {"x": "m*x"}, "noise": {"x": "s*x"}, "parameters": {"m": 0.05, "s": 0.2}}, "sriw1", ""),
+    ("GBM", GBM, "sriw1", ""),
     ("Lorenz-63", {"drift": LORENZ, "noise": dict.fromkeys("xyz", "0.5")}, "sra1", ""),
 ]  # fmt: skip
 
@@ -164,7 +167,7 @@ def hand_written() -> Any:
 def step_time(options: dict[str, Any], method: str, dtype: str, threads: int) -> tuple[float, int]:
     """(ns per path and step, normals per path and step)."""
     model, row = sim.SDE(**options), find(method, ("sde",))
-    start = np.full((len(model.states), MEMBERS), 0.5)
+    start = np.full((len(model.states), MEMBERS), 0.5, dtype)
     times, members = np.array([0.0, 0.001 * STEPS]), np.arange(MEMBERS)
 
     def work() -> None:
@@ -176,38 +179,53 @@ def step_time(options: dict[str, Any], method: str, dtype: str, threads: int) ->
 
 def normal_time(dtype: str, block: int = 512, visits: int = 20_000) -> float:
     """ns per normal, from the kernels' own function that fills the rows of a block of members."""
+    form = {"float64": DOUBLE, "float32": SINGLE}[dtype]
     module = ir.Module()
-    fill = fill_function(module, "fill", normal_pair)
+    fill = fill_function(module, "fill", normal_group, form)
     fn = ir.Function(module, ir.FunctionType(VOID, [a.type for a in fill.args]), "visit")
     b = ir.IRBuilder(fn.append_basic_block())
-    first, second, members, n, visits_, *rest = fn.args
-    with loop(b, visits_) as i:
-        b.call(fill, [first, second, members, n, i, *rest])
+    rows, (members, n, count, *rest) = fn.args[: form.draws], fn.args[form.draws :]
+    with loop(b, count) as i:
+        b.call(fill, [*rows, members, n, i, *rest])
     b.ret_void()
     code = Compiled(module)
-    run = code.function("visit", *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 6)
-    rows, members = np.zeros((2, block)), np.arange(block)
-    pointers = [a.ctypes.data for a in (*rows, members)]
-    return best(lambda: run(*pointers, block, visits, 0, 0, 1, 2)) / (2 * block * visits) * 1e9
+    run = code.function("visit", *[ctypes.c_void_p] * (form.draws + 1), *[ctypes.c_int64] * 6)
+    arrays = *np.zeros((form.draws, block), dtype), np.arange(block)
+    pointers = [a.ctypes.data for a in arrays]
+    return best(lambda: run(*pointers, block, visits, 0, 0, 1, 2)) / (form.draws * block * visits) * 1e9
+
+
+def table(dtype: str, library: Any) -> None:
+    """Print the times of one format."""
+    normal = normal_time(dtype)
+
+    def by_hand(name: str) -> float:
+        run, blocks = getattr(library, name), ctypes.c_long(MEMBERS // 512)
+        return best(lambda: run(blocks, ctypes.c_long(STEPS))) / (MEMBERS * STEPS) * 1e9
+
+    print(f"\n{dtype}: a normal takes {normal:.2f} ns" + (f"; in C {by_hand('normals'):.2f} ns" if library else ""))
+    print(f"{'model':14} {'method':16} normals  ns a step  over normals  two threads     C")
+    for name, options, method, c in ROWS:
+        one, draws = step_time(options, method, dtype, 1)
+        two, _ = step_time(options, method, dtype, 2)
+        hand = f"{by_hand(c) / one:6.2f}" if library and c else ""
+        print(f"{name:14} {method:16} {draws:7} {one:10.2f} {one / (draws * normal):13.2f} {one / two:12.2f} {hand}")
 
 
 def main() -> None:
-    """Print the table."""
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, {MEMBERS} paths")
+    """Print the tables."""
+    print(f"{_processor()}, Python {platform.python_version()}; {MEMBERS} paths, {STEPS} steps")
     library = hand_written()
-    normal = normal_time("float64")
-    blocks = MEMBERS // 512
+    for dtype in sys.argv[1:] or ("float64", "float32"):
+        table(dtype, library if dtype == "float64" else None)
 
-    def by_hand(name: str) -> float:
-        run = getattr(library, name)
-        return best(lambda: run(ctypes.c_long(blocks), ctypes.c_long(STEPS))) / (MEMBERS * STEPS) * 1e9
 
-    print(f"a normal {normal:.2f} ns" + (f", in C {by_hand('normals'):.2f} ns" if library else ""))
-    for name, options, method, c in ROWS:
-        one, draws = step_time(options, method, "float64", 1)
-        two, _ = step_time(options, method, "float64", 2)
-        hand = f"{by_hand(c) / one:.2f}" if library and c else ""
-        print(f"{name:16}{method:16}{draws:3} {one:8.2f} {one / (draws * normal):8.2f} {one / two:8.2f}  {hand}")
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":
