@@ -82,16 +82,16 @@ def test_three_states():
 
 
 def test_noise_in_one_state_alone():
-    # underdamped motion in a harmonic well: upwind transport is of first order, so the error halves with the cells
+    # underdamped motion in a harmonic well: limited transport is of second order, less at the one extreme
     model = sim.equations.langevin(force="-x", gamma=1.0, kT=0.5)
     errors = []
-    for cells in (40, 80):
+    for cells in (30, 60):
         grid = sim.Grid(x=(-4, 4, cells), y=(-4, 4, cells))
-        p, total = evolve(model, grid, "exp(-((x - 1)**2 + y**2)/0.2)/(0.2*pi)", [8.0])
+        p, total = evolve(model, grid, "exp(-((x - 1)**2 + y**2)/0.2)/(0.2*pi)", [20.0])
         exact = gaussian(grid.mesh["x"], 0, 0.5) * gaussian(grid.mesh["y"], 0, 0.5)
         errors.append(np.abs(p[0] - exact).max())
         assert total[0] == pytest.approx(1, abs=1e-12)
-    assert 1.5 < errors[0] / errors[1] < 2.5
+    assert 2.8 < errors[0] / errors[1] < 5
 
 
 def test_correlated_noise_where_edges_are_periodic():
