@@ -1,10 +1,18 @@
 """Absorption and reflection within a step: laws of first passage and of reflected motion, at steps that are not small."""
 
+import shutil
+
 import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
 import sdesim as sim
+from sdesim import integrate as engine
+from sdesim.integrate import save_plan
+from sdesim.kernels.sde_device import host_entries, run_on_host
+from sdesim.kernels.sde_trace import trace
+from sdesim.methods import find
+from sdesim.methods.bounded import ALIVE, bounded
 
 N = 8000
 
@@ -115,6 +123,25 @@ def test_kernel_reference_blocking_and_replay_give_the_same_bits(model, initial,
     assert run(model, initial, device="reference", **options).equals(whole)
     assert run(model, initial, **{**options, "members": [3, 650]}).equals(whole.isel(member=[3, 650]))
     assert sim.rerun(whole, members=[650]).equals(whole.isel(member=[650]))
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
+def test_bounds_in_the_cuda_source_built_for_the_host_have_the_bits_of_the_kernel():
+    cases = [
+        (sim.SDE({"x": "-x + y", "y": "-y"}, {"x": {"a": "0.5*x"}, "y": {"a": 0.3, "b": 0.4}},
+                 bounds={"x": sim.Absorbing(0.2, 1.5), "y": sim.Reflecting(-0.5, 0.5)}), [[1.0], [0.0]], "heun"),
+        (drifted(sim.Reflecting(0.0, 1.0)), [[0.5]], "milstein"), (drifted(sim.Absorbing(hi=1.0)), [[0.5]], "euler_maruyama"),
+    ]  # fmt: skip
+    times, members = np.array([0.0, 0.13, 1.0, 2.0]), np.arange(3, 103)
+    plan = save_plan(times, 0.05)
+    whole = [bounded(model, find(method, ("sde",))) for model, _, method in cases]
+    traces = [trace(model, method, frozenset()) for model, method in whole]
+    for (model, start, _), (kept, method), tr, entry in zip(cases, whole, traces, host_entries(*traces)):
+        first = np.vstack([np.repeat(start, len(members), axis=1), np.full(len(members), ALIVE)])
+        how = {"seed": 5, "members": members}
+        on_host = run_on_host(entry, tr, first, model.parameters, t0=0.0, h=0.05, due=plan.due, bridge=plan.bridge, **how)
+        states = engine.integrate(kept, method, first, model.parameters, times, 0.05, **how).states
+        assert np.array_equal(on_host, states) and len(np.unique(states[-1, 0])) > 1
 
 
 def test_statistics_count_the_exits():
