@@ -145,8 +145,7 @@ class _Reference:
         self.number[i] *= 2
         self.w[i] *= 0.5
         self.node[..., i] = self.halves[:2][..., i]
-        for k in i:
-            self.waiting[self.level[k], ..., k] = self.halves[2:, ..., k]
+        self.waiting[self.level[i], :, :, i] = np.moveaxis(self.halves[2:, :, i], -1, 0)
 
     def up(self, i: Any) -> Any:
         """Pass the nodes, go on with those that wait next; the members that begin a new root step."""
@@ -159,8 +158,8 @@ class _Reference:
         new = i[self.level[i] < 0]
         self.s[new] += 1
         self.x[new], self.w[new], self.level[new] = 0.0, 1.0, 0
-        for k in np.setdiff1d(i, new):
-            self.node[..., k] = self.waiting[self.level[k], ..., k]
+        inside = np.setdiff1d(i, new)
+        self.node[..., inside] = np.moveaxis(self.waiting[self.level[inside], :, :, inside], 0, -1)
         return new
 
     def step(self, i: Any, y: Any, x: Any, w: Any, node: Any) -> NDArray[np.float64]:
