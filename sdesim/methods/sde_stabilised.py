@@ -14,7 +14,7 @@ from typing import Any
 from numpy.polynomial import Chebyshev
 
 from sdesim.methods.method import NOISE_TYPES, Method
-from sdesim.methods.vector import Vector
+from sdesim.methods.vector import ZERO, Vector
 
 DAMPING = 0.05
 
@@ -35,12 +35,13 @@ def skrock(s: int) -> Callable[..., Vector]:
         c.append((2 * w1 * T[i - 1] + 2 * w0 * T[i - 1] * c[i - 1] - T[i - 2] * c[i - 2]) / T[i])
 
     def step(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector:
+        # in differences from X, which ν_i + κ_i = 1 allows: a state that nothing moves stays as it is
         Q = m.noise(t, y, w.dW)
-        before, K = y, y + m.f(t, y + Q * (s * w1 / 2)) * (h * (w1 / w0)) + Q * (s * w1 / w0)
+        before, D = Vector([ZERO] * len(y)), m.f(t, y + Q * (s * w1 / 2)) * (h * (w1 / w0)) + Q * (s * w1 / w0)
         for i in range(2, s + 1):
             mu, nu, kappa = 2 * w1 * T[i - 1] / T[i], 2 * w0 * T[i - 1] / T[i], -T[i - 2] / T[i]
-            before, K = K, m.f(t + h * c[i - 1], K) * (h * mu) + K * nu + before * kappa
-        return K
+            before, D = D, m.f(t + h * c[i - 1], y + D) * (h * mu) + D * nu + before * kappa
+        return y + D
 
     return step
 

@@ -54,6 +54,40 @@ def test_order_without_noise(method):
     assert abs(found - method.order) < 0.15
 
 
+# ---- what a model leaves out
+
+# a state that nothing moves, one that only drifts, one that only diffuses; processes that no other state feels
+SPARSE = {
+    "none": sim.SDE({"x": 0, "y": 2}),
+    "additive": sim.SDE({"x": 0, "y": 2, "z": 0}, {"z": 3}),
+    "scalar": sim.SDE({"x": 0, "y": 2, "z": 0}, {"z": "sin(z) + 2"}),
+    "diagonal": sim.SDE({"x": 0, "y": 2, "z": 0, "u": "x"}, {"z": "sin(z) + 2", "u": 1}),
+    "commutative": sim.SDE({"x": 0, "y": 2, "z": 0}, {"z": {"a": "z", "b": "2*z"}}),
+    "general": sim.SDE({"x": 0, "y": 2, "z": 0, "u": "0"}, {"z": {"a": 1}, "u": {"b": "z"}}),
+    "Langevin": sim.SDE({"x": "v", "v": 0, "y": "w", "w": "-w"}, {"w": 0.5}),
+}
+
+
+@pytest.mark.parametrize("method", [m for m in EVERY if m.name != "tamed_euler"], ids=lambda m: m.name)
+def test_what_a_model_leaves_out_stays_as_it_is(method):
+    served = [name for name, model in SPARSE.items() if method.refusal(model) is None]
+    assert served
+    for name in served:
+        model, members = SPARSE[name], np.arange(20)
+        assert model.noise_type == name or name == "Langevin"
+        start = np.tile(np.linspace(0.5, 0.8, len(model.states))[:, None], 20)
+        times = np.array([0.0, 0.25, 0.6])
+        states = integrate(model, method, start, {}, times, 0.25, seed=5, members=members, backend="numpy").states
+        assert np.isfinite(states).all()
+        if name == "Langevin":
+            assert np.allclose(states[:, 0].T, 0.5 + 0.6 * times, rtol=1e-14) and (states[:, 1] == 0.6).all()
+            assert np.ptp(states[2, 2]) > 0.01 and np.ptp(states[2, 3]) > 0.1
+            continue
+        assert (states[:, 0] == 0.5).all()
+        assert np.allclose(states[:, 1].T, start[1, 0] + 2 * times, rtol=1e-13)
+        assert all(np.ptp(states[2, i]) > 0.1 for i in range(2, len(model.states)))
+
+
 # ---- the tableaus
 
 
