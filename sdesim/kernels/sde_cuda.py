@@ -13,6 +13,7 @@ from sdesim.calculus import evaluate
 from sdesim.kernels.cuda import PRELUDE
 from sdesim.kernels.machines import CMachine, CValue
 from sdesim.kernels.sde_bridge import COLUMNS, joint, single
+from sdesim.kernels.sde_counts import c_count, c_counts
 from sdesim.kernels.sde_events import c_jumps
 from sdesim.kernels.sde_trace import SDETrace
 from sdesim.reals import DOUBLE, Format
@@ -63,7 +64,7 @@ def _step_function(tr: SDETrace, index: int, form: Format) -> str:
     env |= {name: m.wrap(f"z[{k}]") for k, name in enumerate(tr.names)}
     env |= {f"p:{name}": m.wrap(f"p[{k}]") for k, name in enumerate(tr.parameters)}
     env |= {"t:": m.wrap("t"), "h:": m.wrap("h"), "s:": m.wrap("root")}
-    results = evaluate(tr.step, dict(env), m)
+    results = evaluate(tr.step, c_counts(m, tr.counts, env), m)
     held = [f"const real next{i} = {value.text};" for i, value in enumerate(results)]
     held += [f"y[{i}] = next{i};" for i in range(tr.dimension)]
     return (
@@ -76,6 +77,7 @@ def cuda_source(*traces: SDETrace, form: Format = DOUBLE) -> str:
     """The whole source: for trace i `sde_run_i`, one thread per member, and `host_run_i` when built for the host."""
     fills = {"pair": normal_group, "signs": sign_group} | ({"uniforms": unit_pair} if form is DOUBLE else {})
     shared = "".join(_fill_function(name, group, form) for name, group in fills.items()) + _bridge_functions(form)
+    shared += c_count() if any(tr.counts for tr in traces) else ""
     kind = f"typedef {CMachine(form=form).kind} real;\n"
     return PRELUDE + kind + shared + "".join(_entries(tr, i, form) for i, tr in enumerate(traces))
 

@@ -9,7 +9,7 @@ LLVM vectorises both; states and noise of a block stay in the first-level cache.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from llvmlite import ir
@@ -19,6 +19,7 @@ from sdesim.calculus import evaluate, walk
 from sdesim.kernels.llvm import Compiled, integer, loop
 from sdesim.kernels.machines import F64, I64, I64_POINTER, REAL, VOID, LLVMMachine
 from sdesim.kernels.sde_bridge import COLUMNS, joint, single
+from sdesim.kernels.sde_counts import llvm_counts
 from sdesim.kernels.sde_events import llvm_jumps
 from sdesim.kernels.sde_trace import SDETrace
 from sdesim.reals import DOUBLE, SINGLE, Format
@@ -58,8 +59,9 @@ def fill_function(module: ir.Module, name: str, group: Callable[..., Any], form:
 
 
 def _step(module: ir.Module, tr: SDETrace, form: Format = DOUBLE) -> Any:
-    """step(states…, normals…, varying parameters…, n, t, h, √h, uniform parameters): X ↦ X' in place."""
-    rows = tr.dimension + len(tr.draws) + len(tr.varying)
+    """step(states…, normals…, varying parameters…, counts…, n, t, h, √h, uniform parameters): X ↦ X' in place."""
+    counts = [node for level in tr.counts for node in level]
+    rows = tr.dimension + len(tr.draws) + len(tr.varying) + len(counts)
     real, pointer = REAL[form], REAL[form].as_pointer()
     fn, b = _function(module, "step", [pointer] * rows + [I64, real, real, real, pointer], rows)
     args = list(fn.args)
@@ -72,10 +74,16 @@ def _step(module: ir.Module, tr: SDETrace, form: Format = DOUBLE) -> Any:
     # what depends on nothing of the member is computed once, before the loop
     names = [*(f"y:{j}" for j in range(tr.dimension)), *tr.names, *(f"p:{name}" for name in tr.varying)]
     env |= _hoisted(tr, set(names), env, m)
+
+    def local(i: Any, known: Mapping[Any, Any]) -> dict[Any, Any]:
+        own = {**dict(zip(names, args, strict=False)), **known}
+        return env | {name: m.wrap(b.load(b.gep(row, [i]))) for name, row in own.items()}
+
+    held = dict(zip(counts, args[rows - len(counts) : rows], strict=True))
+    llvm_counts(module, m, tr.counts, held, lambda name: args[names.index(name)], n, local)
     slow = sum(node.op == "pow" or node.op in FUNCTIONS for node in walk(tr.step))
     with loop(b, n, hints=_CHAIN[form] if 0 < slow <= 2 else None) as i:
-        local = env | {name: m.wrap(b.load(b.gep(row, [i]))) for name, row in zip(names, args, strict=False)}
-        results = evaluate(tr.step, local, m)
+        results = evaluate(tr.step, local(i, held), m)
         for value, row in zip(results, args, strict=False):
             b.store(value.value, b.gep(row, [i]))
     b.ret_void()
@@ -123,7 +131,8 @@ class _Run:
         self.partial = self.J + tr.channels
         self.waste, self.copy = self.partial + n, self.partial + n + form.draws - 1
         self.flags = self.copy + tr.dimension  # whose step has jumps
-        self.scratch_rows = self.flags + 1
+        self.counts = self.flags + 1
+        self.scratch_rows = self.counts + sum(len(level) for level in tr.counts)
         self.build()
 
     def row(self, base: str, index: Any) -> Any:
@@ -180,7 +189,8 @@ class _Run:
             tail = [self.row("scratch", self.flags), a["members"], a["n"], s]
             with b.if_then(odd):
                 b.call(self.jumps, [*states, *varying, *tail, t, h, a["uniform"], a["k0"], a["k1"]])
-        b.call(self.step, [*states, *draws, *varying, a["n"], self.real(t), h, root, a["uniform"]])
+        counts = [self.row("scratch", k) for k in range(self.counts, self.scratch_rows)]
+        b.call(self.step, [*states, *draws, *varying, *counts, a["n"], self.real(t), h, root, a["uniform"]])
         if self.jumps:
             with b.if_then(b.not_(odd)):
                 b.call(self.jumps, [*states, *varying, *tail, b.fadd(t, h), h, a["uniform"], a["k0"], a["k1"]])

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from sdesim.calculus import free_symbols
 from sdesim.expressions import Expr, const, symbol
+from sdesim.kernels.sde_counts import levels
 from sdesim.kernels.sde_jumps import JumpTrace, jump_trace
 from sdesim.methods.bound import BoundSDE, Wiener
 from sdesim.methods.method import Method
@@ -52,6 +53,11 @@ class SDETrace:
         rows = {draw: i for i, draw in enumerate(self.draws)}
         found = tuple(rows.get(("a", c), -1) for c in range(self.channels))
         return found if max(found, default=-1) >= 0 else ()
+
+    @cached_property
+    def counts(self) -> list[list[Expr]]:
+        """The Poisson counts of a step, see `sde_counts.levels`."""
+        return levels(self.step)
 
     @property
     def names(self) -> list[str]:
