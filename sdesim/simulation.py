@@ -104,7 +104,7 @@ def simulate(
         storage.check_target(store)
     if client is not None:
         check_client(client)
-    call = {"design": design, "method": method, "dt": dt, "seed": seed, "dtype": dtype, "save": save}
+    call: dict[str, Any] = {"design": design, "method": method, "dt": dt, "seed": seed, "dtype": dtype, "save": save}
     if certify:
         if not isinstance(model, PDE):
             raise ValueError("certify estimates the errors of a field; of an SDE see sim.estimate, or compare steps")
