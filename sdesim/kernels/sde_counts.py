@@ -47,7 +47,7 @@ def llvm_count(module: ir.Module) -> Any:
     u.add_attribute("noalias")
     b = ir.IRBuilder(fn.append_basic_block())
     m = LLVMMachine(b)
-    with loop(b, n) as i:
+    with loop(b, n, hints={"interleave.count": 2}) as i:  # long chains of operations: two vectors at once
         place = b.gep(means, [i])
         b.store(poisson_quantile(m, m.wrap(b.load(place)), m.wrap(b.load(b.gep(u, [i])))).value, place)
     b.ret_void()
