@@ -55,6 +55,26 @@ def pulse():
     return eq.fitzhugh_nagumo(line(150.0, 150)), start, np.linspace(0.0, 150.0, 120), {"dt": 0.1}, "waterfall", "u"
 
 
+def bell():
+    """A cosine bell that a tilted rotation carries over the pole, at four moments (Williamson et al. 1992, case 1)."""
+    grid = sim.SphereGrid(lat=64, lon=128)
+    lat, lon = np.radians(grid.mesh["lat"]), np.radians(grid.mesh["lon"])
+    distance = np.arccos(np.clip(np.cos(lat) * np.cos(lon - 1.5 * np.pi), -1.0, 1.0))
+    start = np.where(distance < 0.4, 0.5 * (1.0 + np.cos(np.pi * distance / 0.4)), 0.0)
+    model = eq.tracer_on_sphere(grid, tilt=60.0)
+    return model, start, [0.0, 0.12, 0.24, 0.36], {}, "globe", "c"
+
+
+def pipes():
+    """Two hot pipes in a cold square."""
+    grid = square(1.0, 96)
+    x, y = grid.mesh["x"], grid.mesh["y"]
+    mask = ((x - 0.3) ** 2 + (y - 0.35) ** 2 < 0.01) | ((x - 0.7) ** 2 + (y - 0.6) ** 2 < 0.02)
+    grid = sim.Grid(x=(0.0, 1.0, 96), y=(0.0, 1.0, 96), mask=mask)
+    edges = {"x": sim.Dirichlet(0.0), "y": sim.Dirichlet(0.0), "mask": sim.Dirichlet(1.0)}
+    return eq.heat(grid, 0.05, boundary=edges), 0.0, [0.3], {}, "image", "u"
+
+
 def cases():
     wide = square(60.0, 64)
     porous = line(12.0, 200, -6.0)
@@ -64,6 +84,13 @@ def cases():
                    "where(abs(x - 1) + abs(y - 1) < 0.6, 1, 0)", [0.3], {}, "image", "u")
     yield "layered_heat", (eq.layered_heat(line(1.0, 128)), "where(x < 0.5, 1, 0)", [0.001, 0.01, 0.05], {}, "lines",
                            "u")
+    yield "cooling_ball", (eq.cooling_ball(sim.RadialGrid(r=(0.0, 1.0, 100)), biot=4.0), 1.0, [0.01, 0.05, 0.15, 0.4],
+                           {}, "lines", "u")
+    yield "annulus", (eq.heat(sim.RadialGrid(r=(1.0, 3.0, 100), geometry="cylinder"),
+                              boundary={"r": (sim.Dirichlet(1.0), sim.Dirichlet(0.0))}), 0.0, [0.01, 0.1, 0.4, 3.0],
+                      {"dt": 5e-4}, "lines", "u")
+    yield "pipes", pipes()
+    yield "tracer_on_sphere", bell()
     yield "stochastic_heat", (eq.stochastic_heat(line(1.0, 128), boundary={"x": sim.Dirichlet(0.0)}), 0.0,
                               np.linspace(0.0, 0.1, 100), {}, "waterfall", "u")
     yield "porous_medium", (eq.porous_medium(porous), "max(1 - x**2, 0)", [0.0, 1.0, 3.0, 8.0], {}, "lines", "u")
@@ -99,6 +126,29 @@ def cases():
                                    np.linspace(0.0, 180.0, 240), {"dt": 0.1}, "waterfall", "u")
 
 
+def globe(axes, field, lat0=25.0, lon0=300.0):
+    """The largest value over the save times, seen from far above a point, with meridians and parallels."""
+    def seen(lat, lon):
+        lat, lon, tip = np.radians(lat), np.radians(lon - lon0), np.radians(lat0)
+        depth = np.sin(tip) * np.sin(lat) + np.cos(tip) * np.cos(lat) * np.cos(lon)
+        return np.cos(lat) * np.sin(lon), np.cos(tip) * np.sin(lat) - np.sin(tip) * np.cos(lat) * np.cos(lon), depth
+
+    lat, lon = np.meshgrid(field.lat, np.append(field.lon, field.lon[0] + 360.0), indexing="ij")
+    x, y, depth = seen(lat, lon)
+    values = field.max("time").values
+    values = np.where(depth > -0.05, np.append(values, values[:, :1], axis=1), np.nan)
+    mesh = axes.pcolormesh(x, y, values, cmap="viridis", shading="gouraud")
+    turn, rise = np.linspace(0.0, 360.0, 181), np.linspace(-90.0, 90.0, 91)
+    lines = [(np.full(181, v), turn) for v in range(-60, 90, 30)] + [(rise, np.full(91, v)) for v in range(0, 360, 30)]
+    for one in lines:
+        x, y, depth = seen(*one)
+        axes.plot(np.where(depth > 0, x, np.nan), y, color="white", linewidth=0.4, alpha=0.7)
+    axes.plot(np.cos(np.radians(turn)), np.sin(np.radians(turn)), color="black", linewidth=0.8)
+    axes.set(aspect="equal")
+    axes.axis("off")
+    return mesh
+
+
 def draw(path, name, ds, kind, state):
     import matplotlib as mpl
 
@@ -113,13 +163,16 @@ def draw(path, name, ds, kind, state):
         mesh = axes.pcolormesh(ds.x, ds[across], shown, cmap="viridis", shading="nearest")
         axes.set(xlabel="x", ylabel=across, aspect="equal" if kind == "image" else "auto")
         figure.colorbar(mesh, label=state)
+    elif kind == "globe":
+        figure.colorbar(globe(axes, field), label=state)
     else:
+        x = field.dims[-1]
         for other in ds.data_vars if kind == "states" else [state]:
             for moment in ds.time.values:
-                if ds[other].dims[-1:] == ("x",):
-                    axes.plot(ds.x, ds[other].isel(member=0).sel(time=moment),
+                if ds[other].dims[-1:] == (x,):
+                    axes.plot(ds[x], ds[other].isel(member=0).sel(time=moment),
                               label=f"{other}, t = {moment:g}" if kind == "states" else f"t = {moment:g}")
-        axes.set(xlabel="x", ylabel="" if kind == "states" else state)
+        axes.set(xlabel=x, ylabel="" if kind == "states" else state)
         axes.legend(frameon=False, fontsize=8)
     axes.set_title(name.replace("_", " "))
     figure.savefig(path, dpi=110)

@@ -178,7 +178,7 @@ def _is_closed(model: PDE, name: str) -> bool:
 def _inflow(model: PDE, name: str, axis: str, k: int, side: int, condition: Condition,
             known: Mapping[str, Any]) -> Array | None:
     """What enters through one edge per time; None where that is not known beforehand."""
-    if isinstance(condition, Periodic):
+    if isinstance(condition, Periodic) or model.grid.closed(axis)[side]:
         return np.zeros(1)
     speed = model.velocity.get(name, {}).get(axis, const(0.0))
     at_edge = _edge_environment(model, axis, k, side, known)

@@ -192,11 +192,21 @@ def _best_field_method(model: PDE) -> tuple[str, str]:
     return "rkl2", "coefficients or boundaries that no transform diagonalises: stabilised explicit, order 2"
 
 
+def _is_still(model: PDE) -> bool:
+    """Whether nothing diffuses, with the model's own parameters."""
+    if not model.uses("diffusivity") <= set(model.parameters):
+        return False
+    values = evaluate(model.expressions["diffusivity"], model.parameters)
+    return all(np.all(np.asarray(value) == 0.0) for value in values)
+
+
 def _for_meridians(model: PDE) -> tuple[str, str] | None:
     """An implicit method for a sphere, where meridians meet; None where the diffusivity changes with state or time."""
     from sdesim.kernels.implicit_operator import split
     from sdesim.stencils import discretise
 
+    if model.noise_kind == "none" and model.velocity and _is_still(model):
+        return "ssprk3", "transport without diffusion: explicit, order 3, keeps what limited slopes promise"
     able = {"none": ("tr_bdf2", "ars232"), "additive": ("crank_nicolson", "backward_euler"),
             "multiplicative": ("backward_euler",)}[model.noise_kind]  # fmt: skip
     for name in able:

@@ -7,6 +7,7 @@ dy = (x*(r - z) - y) dt + (q) dW_y   [Itô]
 dz = (x*y - b*z) dt + (q) dW_z   [Itô]
 """
 
+from sdesim.equations.curved import cooling_ball, tracer_on_sphere
 from sdesim.equations.diffusion import (
     heat,
     layered_heat,
@@ -55,6 +56,7 @@ __all__ = [
     "burgers",
     "cahn_hilliard",
     "combustion",
+    "cooling_ball",
     "cox_ingersoll_ross",
     "double_well",
     "edwards_wilkinson",
@@ -93,5 +95,6 @@ __all__ = [
     "stochastic_heat",
     "swift_hohenberg",
     "tracer",
+    "tracer_on_sphere",
     "van_der_pol",
 ]

@@ -267,7 +267,8 @@ def _signed(transform: Transform, axis: str, tag: int, arrays: dict[str, NDArray
 def _transport(model: PDE, name: str, transform: Transform, tag: int, arrays: dict[str, NDArray[np.float64]], *,
                constant: bool) -> tuple[Expr, dict[str, Expr]]:
     """Im λ = −Σ v_a k_a of the constant velocities, and the fluxes v·u of the others."""
-    spin, flux = const(0.0), {}
+    flux: dict[str, Expr] = {}
+    spin = const(0.0)
     if isinstance(transform, SphereTransform):
         rate = rotation(model, name)
         return (const(0.0) if rate is None else -(rate * _array(f"%m.{tag}", transform.order, arrays))), flux
