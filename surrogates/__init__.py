@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from surrogates.bridge import Bridge
 from surrogates.files import ModelFileError
 from surrogates.guidance import Observation
 
@@ -17,4 +18,4 @@ from surrogates.report import report
 from surrogates.scores import evaluate
 from surrogates.surrogate import NotFittedError, Surrogate, load
 
-__all__ = ["ModelFileError", "NotFittedError", "Observation", "Surrogate", "evaluate", "load", "report"]
+__all__ = ["Bridge", "ModelFileError", "NotFittedError", "Observation", "Surrogate", "evaluate", "load", "report"]

@@ -57,23 +57,26 @@ def bf16_pays(device: torch.device) -> bool:
     return bool(supported()) if supported is not None else False
 
 
+def build_network(network: NetworkOption, inputs: int, outputs: int, layout: Layout, *, features: int) -> nn.Module:
+    """A fresh network of this option for a grid, or the module given."""
+    if isinstance(network, nn.Module):
+        return network
+    if callable(network) and not is_ours(network):
+        return network(inputs, outputs, features=features, boundary=layout.boundary)
+    options = network_config(network, layout.shape)
+    context = {"context": len(layout.maps)} if options.get("attend") else {}
+    kind = NETWORKS[options.pop("kind")]
+    module: nn.Module = kind(inputs, outputs, features=features, boundary=layout.boundary, **options, **context)
+    return module
+
+
 def build_denoiser(fitted: Fitted, skip: Skip, network: NetworkOption, *, bf16: bool = False) -> Denoiser:
     """A denoiser with a fresh network (or the module given) for this skip connection, in float32 on the CPU."""
     layout, static = fitted.layout, fitted.static
     fixed, maps = 0 if static is None else len(static), len(layout.maps)
     inputs = input_channels(skip, layout.channels, fixed + maps)
     count = feature_count(skip, layout.channels, len(layout.condition))
-    place: dict[str, Any] = {"features": count, "boundary": layout.boundary}
-    if isinstance(network, nn.Module):
-        module = network
-    elif is_ours(network):
-        options = network_config(network, layout.shape)
-        context = {"context": maps} if options.get("attend") else {}
-        kind = NETWORKS[options.pop("kind")]
-        module = kind(inputs, layout.channels, **place, **options, **context)
-    else:
-        assert callable(network)
-        module = network(inputs, layout.channels, **place)
+    module = build_network(network, inputs, layout.channels, layout, features=count)
     like = torch.zeros((), dtype=torch.float32)
     return Denoiser(
         module, fitted.gaussian.to(like), skip, fitted.noise_range, static, bf16=bf16,

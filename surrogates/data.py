@@ -16,12 +16,17 @@ from surrogates.layouts import Layout, Scale, condition_values, outermost
 
 def fields_to_tensor(ds: xr.Dataset, layout: Layout) -> Tensor:
     """The variables as normalised fields (n, channels, *space), float32; ValueError for another grid."""
+    check_grid(ds, layout)
+    return _stacked(ds, layout, layout.variables, layout.scales)
+
+
+def check_grid(ds: xr.Dataset, layout: Layout) -> None:
+    """ValueError for a Dataset on another grid than the layout's."""
     for axis, n in zip(layout.space, layout.shape, strict=True):
         known, here = (d[axis].values if axis in d.coords else None for d in (layout.template, ds))
         same = ds.sizes[axis] == n and (known is None or here is None or np.allclose(known, here))
         if not same:
             raise ValueError(f"the model's grid was wanted along {axis!r} ({n} cells), got another; interpolate first")
-    return _stacked(ds, layout, layout.variables, layout.scales)
 
 
 def _stacked(ds: xr.Dataset, layout: Layout, names: Sequence[str], scales: Sequence[Scale]) -> Tensor:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from surrogates import averages
@@ -122,12 +122,30 @@ def held_out(denoiser: Denoiser, x: Tensor, c: Tensor | None, seed: int, *, leve
     return HeldOut(x, c, sigma, noise, reference)
 
 
+class Trained(Protocol):
+    """What a loop trains: the network of a denoiser, or of a bridge."""
+
+    network: nn.Module
+
+
+class Judge(Protocol):
+    """What its averages are judged by: the gain of each held-out sample over the Gaussian, (n,)."""
+
+    def gain(self, denoiser: Any) -> Tensor: ...
+
+
+# (sum of the losses, sum of the Gaussian's) of what is trained, over some places of a step's batch, by seed
+Loss = Callable[[Any, Source, int, Tensor, int, Settings], Tensor]
+
+
 def rate(progress: float) -> float:
     """Linear warm-up over the first twentieth, then a cosine to zero."""
     return min(progress / 0.05, 1.0) * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def _loss(denoiser: Denoiser, source: Source, step: int, places: Tensor, seed: int, settings: Settings) -> Tensor:
+def denoising_loss(
+    denoiser: Denoiser, source: Source, step: int, places: Tensor, seed: int, settings: Settings
+) -> Tensor:
     """(sum of the losses, sum of the Gaussian's floors) over some places of a step's batch."""
     clean, c = source.take(step * settings.batch + places)
     device = next(denoiser.parameters()).device
@@ -146,7 +164,10 @@ def _loss(denoiser: Denoiser, source: Source, step: int, places: Tensor, seed: i
 class _Run:
     """The state of a run: everything that a step changes, and a check reads."""
 
-    def __init__(self, denoiser: Denoiser, held: HeldOut | None, settings: Settings, ranks: Ranks, journal: Journal):
+    def __init__(
+        self, denoiser: Trained, held: Judge | None, settings: Settings, ranks: Ranks, journal: Journal, loss: Loss
+    ):
+        self.loss: Loss = loss
         self.denoiser, self.held, self.settings, self.ranks = denoiser, held, settings, ranks
         self.parameters = list(denoiser.network.parameters())
         ranks.same_start(self.parameters)
@@ -173,7 +194,7 @@ class _Run:
         piece = settings.piece or max(len(mine), 1)
         for first in range(0, len(mine), piece):
             places = torch.tensor(mine[first : first + piece])
-            part = _loss(self.denoiser, source, now, places, seed, settings) / settings.batch
+            part = self.loss(self.denoiser, source, now, places, seed, settings) / settings.batch
             part[0].backward()  # type: ignore[no-untyped-call]
             total += part.detach().cpu()
         loss, floor = self.ranks.sum_gradients(self.parameters, total).tolist()
@@ -247,26 +268,27 @@ class _Run:
 
 
 def train(
-    denoiser: Denoiser,
+    denoiser: Trained,
     source: Source,
     budget: Budget,
     *,
     seed: int = 0,
-    held: HeldOut | None = None,
+    held: Judge | None = None,
     settings: Settings | None = None,
     ledger: Ledger | None = None,
     ranks: Ranks | None = None,
     journal: Journal | None = None,
+    loss: Loss = denoising_loss,
 ) -> Journal:
     """Train the network of `denoiser` in place on the samples of `source`.
 
     Ends with averaged weights, the best by held-out denoising if `held` is given. With a `ledger` the run named
     settings.label goes on from where it was left, or is taken from it when it had ended. Raises FloatingPointError when
-    the loss stops being finite.
+    the loss stops being finite. `loss` may be another than that of denoising, and `denoiser` what it is for.
     """
     settings, ranks = settings or Settings(), ranks or Ranks()
     journal = journal if journal is not None else Journal(settings.log if ranks.first else None)
-    run = _Run(denoiser, held, settings, ranks, journal)
+    run = _Run(denoiser, held, settings, ranks, journal, loss)
     kept = None if ledger is None else ledger.runs.get(settings.label)
     if kept is not None:
         run.restore(*kept)
