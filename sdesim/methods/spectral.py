@@ -56,8 +56,8 @@ def etdrk4(m: Any, t: Any, u: Any, h: Any, w: Any) -> Any:
 METHODS = (
     Method("exact", exact, "spectral", "variation of constants; φ functions as in Hochbruck & Ostermann 2010, "
            "doi:10.1017/S0962492910000048", noise=("none", "additive"), calculus="ito",
-           details="exact for constant coefficients (velocity along periodic axes, a sphere's rotation), a source and a "
-           "reaction linear in its own state, at any step; exact in law for additive noise"),
+           details="exact for constant coefficients (velocity along periodic axes, a sphere's rotation), a source and "
+           "a reaction linear in its own state, at any step; exact in law for additive noise"),
     Method("exact_fv", exact, "spectral", "as exact, with the finite-volume eigenvalues (4/Δ²) sin²(kΔ/2)",
            noise=("none", "additive"), calculus="ito",
            details="exact in time for the finite-volume scheme on its grid"),
