@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sdesim.estimation.bounds import absorbing, keep
 from sdesim.methods.bound import BoundSDE, Wiener
 from sdesim.methods.method import NOISE_TYPES, Method
 from sdesim.methods.vector import Vector, add, multiply
@@ -52,7 +53,9 @@ def couple(model: SDE, scheme: Method, copies: Sequence[Copy]) -> tuple[SDE, Met
     The model carries names, parameters and Wiener processes; its motion is the method's.
     """
     parts, m, d = max(c.steps for c in copies), len(model.channels), len(model.states)
-    names = [f"copy{k}_{s}" for k in range(len(copies)) for s in model.states]
+    further = ["alive"] if absorbing(model) else []
+    names = [f"copy{k}_{s}" for k in range(len(copies)) for s in (*model.states, *further)]
+    size = d + len(further)
     noise = {names[0]: {f"W{j}": 1.0 for j in range(parts * m)}} if m else None
     whole = SDE(dict.fromkeys(names, 0.0), noise, parameters=model.parameters)
     scale = 1.0 / math.sqrt(parts)
@@ -63,12 +66,18 @@ def couple(model: SDE, scheme: Method, copies: Sequence[Copy]) -> tuple[SDE, Met
         fine = [[w.dW[j * m + c] * scale for c in range(m)] for j in range(parts)]
         result: list[Any] = []
         for k, copy in enumerate(copies):
-            state, h_own, group = Vector(y[k * d : (k + 1) * d]), h * (1.0 / copy.steps), parts // copy.steps
-            order = fine[::-1] if copy.swapped else fine
+            first, h_own, group = k * size, h * (1.0 / copy.steps), parts // copy.steps
+            state, kept = Vector(y[first : first + d]), list(y[first + d : first + size])
+            order = list(enumerate(fine))[:: -1 if copy.swapped else 1]
             for j in range(copy.steps):
-                dW = Vector(_total(order[j * group : (j + 1) * group], c, copy.antithetic) for c in range(m))
-                state = scheme.step(own, t + h_own * float(j), state, h_own, Wiener(dW))
-            result.extend(state)
+                places, pieces = zip(*order[j * group : (j + 1) * group], strict=True)
+                dW, now = Vector(_total(pieces, c, copy.antithetic) for c in range(m)), t + h_own * float(j)
+                end = scheme.step(own, now, state, h_own, Wiener(dW))
+                if model.bounds:
+                    signed = [[_total([piece], c, copy.antithetic) for c in range(m)] for piece in pieces]
+                    end, kept = keep(own, model, now, state, end, kept, h_own, signed, places, w)
+                state = end
+            result.extend([*state, *kept])
         return Vector(result)
 
     return whole, Method(f"{scheme.name}, coupled", step, "sde", scheme.source, noise=NOISE_TYPES)

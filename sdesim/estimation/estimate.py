@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from sdesim.estimation.bounds import absorbing, check_ends
 from sdesim.estimation.coupled import TRUNCATED_MILSTEIN, copies_of
 from sdesim.estimation.multilevel import coarsest_steps, multilevel
 from sdesim.estimation.problem import Functional, Problem, functional_of
 from sdesim.estimation.quasi import check_fixed, plain, quasi
 from sdesim.estimation.result import Estimate
 from sdesim.methods import find
+from sdesim.methods.bounded import check_bounds
 from sdesim.methods.method import Method
 from sdesim.models.jumps import refuse_jumps
 from sdesim.models.sde import SDE
@@ -48,7 +50,8 @@ def estimate(
     ----------
     model, initial, parameters : as for `simulate`; distributions are averaged over.
     time : the end; the start is 0.
-    functional : text of the states, parameters and t, such as "max(x - 100, 0)", or a function of arrays.
+    functional : text of the states, parameters and t, such as "max(x - 100, 0)", or a function of arrays. With bounds
+        that absorb, a member that has left is at its bound, and `alive` is 1 for the others: "alive*max(x - 100, 0)".
     rmse : the root mean square error to reach: √(standard error² + bias²).
     method : "mlmc" (multilevel Monte Carlo), "mc" (one level), "rqmc" (Sobol' points, Brownian bridge, 32 shifts).
     scheme : "euler_maruyama", "milstein", "heun", or "milstein_without_areas", whose levels are coupled with swapped
@@ -74,6 +77,8 @@ def estimate(
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1):
         raise ValueError(f"steps is a whole number of at least 1, got {steps!r}")
     if method == "rqmc":
+        if model.bounds:
+            raise ValueError("rqmc takes SDEs without bounds; use method='mlmc' or 'mc'")
         check_fixed(problem, initial)
     if control is not None:
         problem = _with_control(problem, *_control(control, model), int(steps or 16))
@@ -90,8 +95,9 @@ def _problem(
 ) -> Problem:  # fmt: skip
     if not isinstance(model, SDE):
         raise TypeError(f"model is an SDE, got {type(model).__name__}")
-    if model.bounds:
-        raise ValueError("estimate takes SDEs without bounds; leave bounds= out")
+    check_ends(model)
+    if "alive" in {*model.states, *model.parameters} and absorbing(model):
+        raise ValueError("with bounds that absorb, alive is 1 for members inside and 0 for others; rename yours")
     refuse_jumps(model, "estimate")
     if not (isinstance(time, (int, float, np.number)) and math.isfinite(time) and time > 0):
         raise ValueError(f"time is a positive number, got {time!r}")
@@ -106,10 +112,31 @@ def _problem(
             raise ValueError(f"{name} is a list over members, but the number of samples is not known beforehand: give "
                              "a number or a distribution")  # fmt: skip
     seed_key(seed)
+    found = _scheme(model, scheme)
+    if model.bounds:
+        check_bounds(model, found)
     problem = Problem(model, initial, float(time), functional_of(functional, model), parameters,
-                      _scheme(model, scheme), int(seed), _BACKENDS[device])  # fmt: skip
+                      found, int(seed), _BACKENDS[device])  # fmt: skip
     problem.value(*problem.start(np.arange(2), problem.seed))  # the start and the functional are sound
+    if model.bounds:
+        _check_absorbed(problem)
     return problem
+
+
+def _check_absorbed(problem: Problem) -> None:
+    """Raise ValueError where the functional asks for states at the time of exit, which nothing follows."""
+    left = absorbing(problem.model)
+    if left is None or len(problem.model.states) == 1:
+        return
+    states, parameters = problem.start(np.arange(2), problem.seed)
+    d = len(problem.model.states)
+    states[d] = 0.0
+    moved = states.copy()
+    moved[:d] += 0.1 + 0.1 * np.abs(states[:d])
+    if not np.array_equal(problem.value(states, parameters), problem.value(moved, parameters)):
+        others = ", ".join(s for s in problem.model.states if s != left[0])
+        raise ValueError(f"where {left[0]} has left its bounds, the functional depends on {others} at that time, which "
+                         "is not followed: make it a constant there, such as alive*(...)")  # fmt: skip
 
 
 def _scheme(model: SDE, name: str | None) -> Method:

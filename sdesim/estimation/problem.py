@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sdesim.arithmetic import NUMPY
 from sdesim.calculus import evaluate
 from sdesim.ensemble import available_threads, distributions, draw
+from sdesim.estimation.bounds import absorbing
 from sdesim.estimation.coupled import Copy, couple
 from sdesim.initial import sde_initial
 from sdesim.integrate import integrate
@@ -45,29 +46,42 @@ class Problem:
         return replace(self, functional=lambda env: plain(env) - weight * (control(env) - mean))
 
     def start(self, numbers: NDArray[np.int64], seed: int) -> tuple[NDArray[np.float64], dict[str, Any]]:
-        """Initial states (state, member) and parameters of these members."""
+        """Initial states (state, member), with what bounds add to them, and parameters of these members."""
         every = {**self.model.parameters, **self.parameters}
         values = draw(every, numbers, seed=seed)
         how: dict[str, Any] = {"design": "random", "seed": seed, "first_axis": len(distributions(every))}
-        return sde_initial(self.model, self.initial, numbers, values, **how)[0], dict(values)
+        state = sde_initial(self.model, self.initial, numbers, values, **how)[0]
+        return (np.vstack([state, np.ones(len(numbers))]) if absorbing(self.model) else state), dict(values)
 
     def value(self, states: NDArray[np.float64], parameters: Mapping[str, Any]) -> NDArray[np.float64]:
-        """P of each member from its states (state, member). Raises ValueError where it is not a number."""
+        """P of each member from its states (state, member). Raises ValueError where it is not a number.
+
+        With bounds that absorb, the mean of P over what may have happened between the steps.
+        """
         if not np.isfinite(states).all():
             raise ValueError("some paths did not stay finite: give more steps at the coarsest level, steps=..., or "
                              "another scheme")  # fmt: skip
-        env = {**parameters, "t": self.time, **dict(zip(self.model.states, states, strict=True))}
+        env = {**parameters, "t": self.time, **dict(zip(self.model.states, states, strict=False))}
+        left = absorbing(self.model)
+        if left is None:
+            return self._evaluated(env, states.shape[1:])
+        (name, wall), alive = left, states[-1]
+        gone = {**env, name: np.full_like(alive, wall), "alive": np.zeros_like(alive)}
+        inside = self._evaluated({**env, "alive": np.ones_like(alive)}, alive.shape)
+        return np.asarray(alive * inside + (1.0 - alive) * self._evaluated(gone, alive.shape))
+
+    def _evaluated(self, env: Mapping[str, Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
         with np.errstate(all="ignore"):
             found = np.asarray(self.functional(env))
         if found.dtype.kind not in "biuf":
             raise TypeError(f"functional must give real numbers; its result is an array of {found.dtype}")
         found = found.astype(np.float64)
-        if found.shape not in ((), states.shape[1:]):
-            raise ValueError(f"functional must give one number for each of {states.shape[1]} members; its result has "
-                             f"the shape {found.shape}")  # fmt: skip
+        if found.shape not in ((), shape):
+            raise ValueError(f"functional must give one number for each of {shape[0]} members; its result has the "
+                             f"shape {found.shape}")  # fmt: skip
         if not np.isfinite(found).all():
             raise ValueError("functional is not finite for some members; state it for every value of the states")
-        return np.broadcast_to(found, states.shape[1:])
+        return np.broadcast_to(found, shape)
 
     def sample(
         self, copies: tuple[Copy, ...], steps: int, first: int, count: int, stream: int
@@ -120,7 +134,7 @@ def functional_of(value: Any, model: SDE, what: str = "functional") -> Functiona
     >>> functional_of("max(x - 1, 0)", geometric_brownian_motion())({"x": np.array([0.5, 3.0])})
     array([0., 2.])
     """
-    known = [*model.states, *model.parameters, "t"]
+    known = [*model.states, *model.parameters, "t", *(["alive"] if absorbing(model) else [])]
     if callable(value) and not hasattr(value, "op"):
         arguments = list(inspect.signature(value).parameters)
         if set(arguments) <= set(known):

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 import sdesim as sim
-from sdesim.estimation.coupled import TRUNCATED_MILSTEIN, copies_of, couple
+from sdesim.estimation.coupled import TRUNCATED_MILSTEIN, Copy, copies_of, couple
 from sdesim.estimation.estimate import SCHEMES
 from sdesim.estimation.multilevel import Ladder, allocation, bias_left
 from sdesim.estimation.problem import Problem, functional_of, stream_seed
@@ -177,6 +177,76 @@ def test_allocation_is_lagrange_s():
 def test_bias_of_a_geometric_series_is_its_tail():
     means = np.array([9.0, *(0.3 * 0.5 ** np.arange(1, 6))])
     assert bias_left(means, 1.0) == pytest.approx(0.3 * sum(0.5**k for k in range(6, 60)))
+
+
+def down_and_out(S=100.0, K=100.0, B=90.0, r=0.05, sigma=0.25, T=1.0):
+    """(model, E[e^{−rT} (S − K)⁺; S > B until T]) (Reiner & Rubinstein 1991, K ≥ B)."""
+    def call(s):
+        d = (np.log(s / K) + (r + sigma**2 / 2) * T) / (sigma * np.sqrt(T))
+        return s * stats.norm.cdf(d) - K * np.exp(-r * T) * stats.norm.cdf(d - sigma * np.sqrt(T))
+
+    model = sim.SDE({"x": "r*x"}, {"x": "s*x"}, parameters={"r": r, "s": sigma}, bounds={"x": sim.Absorbing(lo=B)})
+    return model, call(S) - (B / S) ** (2 * r / sigma**2 - 1) * call(B**2 / S)
+
+
+@pytest.mark.parametrize("method", ["mlmc", "mc"])
+@pytest.mark.parametrize("scheme", ["milstein", "euler_maruyama"])
+def test_a_barrier_option_is_worth_what_the_closed_form_says(scheme, method):
+    model, exact = down_and_out()
+    found = sim.estimate(model, 100.0, 1.0, "alive*exp(-r*t)*max(x - 100, 0)", rmse=0.05, scheme=scheme, method=method, seed=3)
+    assert abs(found.value - exact) < 4 * found.error and found.error <= 0.05
+    assert 2.0 < 0.58 * 0.25 * 100 * 0.25  # a check at 16 steps alone would move the barrier by that much
+
+
+def test_levels_of_a_barrier_option_decay_as_theory_says():
+    # Milstein with the conditional probability of having crossed: variance h^{3/2} (Giles 2008)
+    model, _ = down_and_out()
+    p = problem(model, 100.0, "alive*max(x - 100, 0)", "milstein")
+    ladder = Ladder(p, 16, False, False)
+    for level in range(6):
+        ladder.add(level, 20_000)
+    variances = np.log2([level.variance for level in ladder.levels()][2:])
+    slope = np.polyfit(np.arange(len(variances)), variances, 1)[0]
+    assert -2.0 < slope < -1.15
+
+
+@pytest.mark.parametrize("bound, functional", [
+    (sim.Absorbing(hi=1.5), "alive"), (sim.Absorbing(lo=0.5), "(2 - alive)*x**2"), (sim.Reflecting(lo=0.4), "x"),
+    (sim.Reflecting(hi=1.3), "x**2"),
+])  # fmt: skip
+def test_the_coarse_paths_of_a_level_have_the_law_of_the_fine_ones_below(bound, functional):
+    # what makes the sum of the levels telescope: two pieces with their middle drawn, or one, in the same mean
+    model = sim.SDE({"x": "-x"}, {"x": "0.6*x"}, bounds={"x": bound})
+    p = problem(model, 1.0, functional, "milstein")
+    coarse = p.sample((Copy(2, 0.0), Copy(1, 1.0)), 2, 0, 40_000, 1)
+    alone = p.sample((Copy(1, 1.0),), 2, 0, 40_000, 2)
+    assert abs(coarse.mean() - alone.mean()) < 4 * np.sqrt((coarse.var() + alone.var()) / 40_000)
+
+
+def test_bounds_of_general_noise_and_of_reflection_agree_with_simulate():
+    heston = sim.SDE({"x": "0.05*x", "v": "0.2 - v"}, {"x": {"a": "sqrt(abs(v))*x"}, "v": {"a": "-0.1*v", "b": "0.3*v"}},
+                     bounds={"x": sim.Absorbing(hi=1.4)})  # fmt: skip
+    found = sim.estimate(heston, {"x": 1.0, "v": 0.2}, 1.0, "alive", rmse=0.01, seed=2)
+    alive = np.isnan(sim.simulate(heston, {"x": 1.0, "v": 0.2}, [1.0], members=20_000, dt=0.01, seed=1).exit_time.values)
+    assert found.scheme == TRUNCATED_MILSTEIN.name
+    assert abs(found.value - alive.mean()) < 4 * np.hypot(found.error, np.sqrt(0.25 / 20_000))
+    mirror = sim.SDE({"x": "-0.5"}, {"x": 1}, bounds={"x": sim.Reflecting(lo=0.0)})
+    exact = sim.simulate(mirror, 0.4, [1.0], members=40_000, method="exact", seed=4).x.values
+    found = sim.estimate(mirror, 0.4, 1.0, "x", rmse=0.01, seed=1)
+    assert abs(found.value - exact.mean()) < 4 * np.hypot(found.error, exact.std() / 200)
+
+
+@pytest.mark.parametrize("bounds, options, message", [
+    ({"x": sim.Absorbing(0.0, 2.0)}, {}, "one end"), ({"x": sim.Reflecting(0.0, 2.0)}, {}, "one end"),
+    ({"x": sim.Absorbing(lo=0.0), "y": sim.Reflecting(lo=0.0)}, {}, "bounds of one state"),
+    ({"x": sim.Absorbing(lo=0.0)}, {"functional": "y"}, "depends on y, z at that time"),
+    ({"x": sim.Absorbing(lo=0.0)}, {"functional": "alive", "method": "rqmc"}, "rqmc takes SDEs without bounds"),
+    ({"z": sim.Reflecting(lo=0.0)}, {}, "no noise of its own"),
+])  # fmt: skip
+def test_bounds_that_estimate_cannot_keep_are_said(bounds, options, message):
+    model = sim.SDE({"x": "-x", "y": 1, "z": "-z"}, {"x": 0.5, "y": 0.1}, bounds=bounds)
+    with pytest.raises(ValueError, match=message):
+        sim.estimate(model, {"x": 1.0, "y": 1.0, "z": 1.0}, 1.0, **{"functional": "x", "rmse": 0.1, **options})
 
 
 @pytest.mark.parametrize("change, message", [
