@@ -177,7 +177,7 @@ def _kernel(tr: SDETrace, form: Format) -> SDEKernel:
 
 
 class _Blocks:
-    """The generated kernel on blocks of members, each block through every save in one call."""
+    """The generated kernel on any consecutive members, through every save in one call."""
 
     def __init__(
         self, tr: SDETrace, initial: NDArray[Any], parameters: Mapping[str, Any], seed: int, members: Any
@@ -185,25 +185,29 @@ class _Blocks:
         from sdesim.kernels.sde_llvm import BLOCK
 
         self.kernel, self.block = _kernel(tr, format_of(initial)), BLOCK
-        self.initial, self.members = initial, np.ascontiguousarray(members, np.int64)
-        self.varying = [np.broadcast_to(np.asarray(parameters[n], float), len(members)) for n in tr.varying]
+        self.initial, self.members = np.ascontiguousarray(initial), np.ascontiguousarray(members, np.int64)
+        self.varying = np.empty((len(tr.varying), len(members)), initial.dtype)
+        for row, name in zip(self.varying, tr.varying, strict=True):
+            row[:] = parameters[name]
         uniform = [0.0 if n in tr.varying else float(parameters[n]) for n in tr.parameters]
         self.uniform = np.array([*uniform, 0.0], initial.dtype)
         self.key = [int(k) for k in seed_key(seed)]
 
-    def run(self, start: int, t0: float, h: float, plan: SavePlan, out: NDArray[Any], first: int = 0) -> None:
-        """The block from position `start` on, into `out` (save, state, member), whose members begin at `first`."""
-        stop = min(start + self.block, len(self.members))
-        n, counts = stop - start, (len(self.initial), self.kernel.scratch_rows, max(1, len(self.varying)))
-        state, scratch, varying = (np.zeros((rows, self.block), out.dtype) for rows in counts)
+    def shares(self, threads: int) -> list[slice]:
+        """The members in whole blocks, several shares for each thread: a call costs as much as some hundred steps."""
+        size = self.block * max(1, len(self.members) // (8 * threads * self.block))
+        return [slice(k, k + size) for k in range(0, len(self.members), size)]
+
+    def run(self, own: slice, t0: float, h: float, plan: SavePlan, out: NDArray[Any], first: int = 0) -> None:
+        """The members at these positions, into `out` (save, state, member), whose members begin at `first`."""
+        start, count, size = own.start, len(self.members), out.itemsize
+        n = min(own.stop, count) - start
+        work = np.empty((self.kernel.work_rows, self.block), out.dtype)
         bridge = plan.bridge.astype(out.dtype, copy=False)
-        state[:, :n] = self.initial[:, start:stop]
-        for row, values in zip(varying, self.varying, strict=False):
-            row[:n] = values[start:stop]
-        arrays, target = (state, scratch, varying, self.uniform), out.ctypes.data + out.itemsize * (start - first)
         self.kernel.run(
-            self.members[start:].ctypes.data, n, *(a.ctypes.data for a in arrays), target,
-            out.shape[-1], len(plan.due), plan.due.ctypes.data, 0, bridge.ctypes.data, t0, h,
+            self.members.ctypes.data + 8 * start, n, out.ctypes.data + size * (start - first),
+            self.initial.ctypes.data + size * start, self.varying.ctypes.data + size * start, count, work.ctypes.data,
+            self.uniform.ctypes.data, out.shape[-1], len(plan.due), plan.due.ctypes.data, bridge.ctypes.data, t0, h,
             float(np.sqrt(h)), *self.key,
         )  # fmt: skip
 
@@ -248,11 +252,11 @@ def integrate(
         states = np.empty((len(times), *initial.shape), initial.dtype)
         varying = frozenset(n for n, v in parameters.items() if np.ndim(v))
         blocks = _Blocks(trace(model, method, varying), initial, parameters, seed, members)
-        starts = range(0, len(members), blocks.block)
+        shares = blocks.shares(threads)
         with ThreadPoolExecutor(max(1, threads)) as pool:
-            for start, _ in zip(starts, pool.map(lambda b: blocks.run(b, t0, dt, plan, states), starts), strict=True):
+            for own, _ in zip(shares, pool.map(lambda s: blocks.run(s, t0, dt, plan, states), shares), strict=True):
                 if progress is not None:
-                    progress(min(blocks.block, len(members) - start))
+                    progress(min(own.stop, len(members)) - own.start)
     finite = np.isfinite(states).all(axis=(0, 1))
     return SDEResult(states, np.where(finite, 0, 1).astype(np.int8))
 
@@ -285,7 +289,7 @@ def fold(
         kept = begin()
         for start in own:
             states = np.empty((len(times), len(initial), min(blocks.block, len(members) - start)), initial.dtype)
-            blocks.run(start, t0, dt, plan, states, start)
+            blocks.run(slice(start, start + blocks.block), t0, dt, plan, states, start)
             kept.add(states.astype(np.float64, copy=False))
         return kept
 

@@ -103,17 +103,21 @@ def _hoisted(tr: SDETrace, per_member: set[str], env: dict[Any, Any], m: LLVMMac
 
 
 class _Run:
-    """Builds `run`: for each save, step up to it, take a bridged partial step if it lies between steps, store."""
+    """Builds `run`, which takes members by blocks, each through `block`: for each save, step up to it, take a bridged
+    partial step if it lies between steps, store.
+    """
 
     def __init__(self, module: ir.Module, tr: SDETrace, form: Format) -> None:
         self.tr, self.form, self.step = tr, form, _step(module, tr, form)
         real = REAL[form].as_pointer()
         # the clock stays float64 in either format
-        self.arguments = {
-            "members": I64_POINTER, "n": I64, "state": real, "scratch": real, "varying": real, "uniform": real,
-            "out": real, "stride": I64, "saves": I64, "due": I64_POINTER, "start": I64, "bridge": real, "t0": F64,
-            "h": F64, "root": F64, "k0": I64, "k1": I64,
+        fixed = {
+            "uniform": real, "stride": I64, "saves": I64, "due": I64_POINTER, "bridge": real, "t0": F64, "h": F64,
+            "root": F64, "k0": I64, "k1": I64,
         }  # fmt: skip
+        own = {"members": I64_POINTER, "n": I64, "out": real}
+        of_block = {**own, "state": real, "varying": real, "scratch": real, **fixed}
+        self.arguments = {**own, "initial": real, "given": real, "count": I64, "work": real, **fixed}
         self.jumps = llvm_jumps(module, tr) if tr.jumps else None
         self.fill = fill_function(module, "fill", normal_group, form)
         self.fills = {"z": (self.fill, Purpose.STEP), "a": (self.fill, Purpose.AUXILIARY)}
@@ -121,9 +125,9 @@ class _Run:
             self.fills["b"] = fill_function(module, "fill_signs", sign_group, form), Purpose.SIGN
         if any(kind == "u" for kind, _ in tr.draws):
             self.fills["u"] = fill_function(module, "fill_uniforms", unit_pair), Purpose.COUNT
-        fn = ir.Function(module, ir.FunctionType(VOID, list(self.arguments.values())), "run")
+        fn = ir.Function(module, ir.FunctionType(VOID, list(of_block.values())), "block")
         self.b = ir.IRBuilder(fn.append_basic_block())
-        self.a = dict(zip(self.arguments, fn.args, strict=True))
+        self.a = dict(zip(of_block, fn.args, strict=True))
         # scratch rows: draws of the steps of one counter in turn, W and J of the bridge, draws of a partial step, waste
         # rows (numbers of a bridge that nothing needs), a copy of the state
         n = len(tr.draws)
@@ -133,7 +137,28 @@ class _Run:
         self.flags = self.copy + tr.dimension  # whose step has jumps
         self.counts = self.flags + 1
         self.scratch_rows = self.counts + sum(len(level) for level in tr.counts)
+        self.work_rows = tr.dimension + len(tr.varying) + self.scratch_rows
         self.build()
+        self.by_blocks(module, fn, fixed)
+
+    def by_blocks(self, module: ir.Module, block: Any, fixed: dict[str, Any]) -> None:
+        """run: for each block copy its states and parameters to the work space, then `block`."""
+        fn = ir.Function(module, ir.FunctionType(VOID, list(self.arguments.values())), "run")
+        b, a = ir.IRBuilder(fn.append_basic_block()), dict(zip(self.arguments, fn.args, strict=True))
+        d, v = self.tr.dimension, len(self.tr.varying)
+        rows = [b.gep(a["work"], [integer(k * BLOCK)]) for k in range(d + v + 1)]
+        with loop(b, b.udiv(b.add(a["n"], integer(BLOCK - 1)), integer(BLOCK)), name="block") as k:
+            first = b.mul(k, integer(BLOCK))
+            left = b.sub(a["n"], first)
+            n = b.select(b.icmp_signed("<", left, integer(BLOCK)), left, integer(BLOCK))
+            for j, row in enumerate(rows[:-1]):
+                base, number = ("initial", j) if j < d else ("given", j - d)
+                source = b.gep(a[base], [b.add(b.mul(integer(number), a["count"]), first)])
+                with loop(b, n, hints=_RARE) as i:
+                    b.store(b.load(b.gep(source, [i])), b.gep(row, [i]))
+            own = [b.gep(a["members"], [first]), n, b.gep(a["out"], [first]), rows[0], rows[d], rows[d + v]]
+            b.call(block, [*own, *(a[name] for name in fixed)])
+        b.ret_void()
 
     def row(self, base: str, index: Any) -> Any:
         """Row `index` (int or i64 value) of a block of rows of BLOCK numbers."""
@@ -143,7 +168,7 @@ class _Run:
     def build(self) -> None:
         b, a = self.b, self.a
         done = b.alloca(I64)
-        b.store(a["start"], done)
+        b.store(integer(0), done)
         with loop(b, a["saves"], name="save") as j:
             due = b.load(b.gep(a["due"], [j]))
             with loop(b, due, b.load(done), name="step") as s:
@@ -154,10 +179,8 @@ class _Run:
 
     def normals(self, s: Any) -> None:
         """Draw the rows of the counter that step s belongs to, if s begins it."""
-        b, a = self.b, self.a
-        first = b.icmp_signed("==", s, a["start"])
-        begins = b.icmp_signed("==", b.and_(s, integer(self.form.draws - 1)), integer(0))
-        with b.if_then(b.or_(first, begins)):
+        begins = self.b.icmp_signed("==", self.b.and_(s, integer(self.form.draws - 1)), integer(0))
+        with self.b.if_then(begins):
             self.draw(s)
 
     def draw(self, s: Any) -> None:
@@ -268,14 +291,18 @@ class _Run:
 
 
 class SDEKernel:
-    """The compiled kernel of one trace in one format; `scratch_rows` rows of BLOCK numbers are its work space."""
+    """The compiled kernel of one trace in one format; `work_rows` rows of BLOCK numbers are its work space.
+
+    run(members, n, out, initial, given, count, work, uniform, stride, saves, due, bridge, t₀, h, √h, k0, k1): n
+    members, their numbers, initial states (state, count), parameters (parameter, count) and `out` (save, state, stride).
+    """
 
     def __init__(self, tr: SDETrace, form: Format = DOUBLE) -> None:
         module = ir.Module()
         self.trace = tr
         self.module = module
         run = _Run(module, tr, form)
-        self.scratch_rows = run.scratch_rows
+        self.work_rows = run.work_rows
         self.code = Compiled(module)
         types = {I64: ctypes.c_int64, F64: ctypes.c_double}
         self.run = self.code.function("run", *(types.get(t, ctypes.c_void_p) for t in run.arguments.values()))
