@@ -293,8 +293,8 @@ class _Run:
 class SDEKernel:
     """The compiled kernel of one trace in one format; `work_rows` rows of BLOCK numbers are its work space.
 
-    run(members, n, out, initial, given, count, work, uniform, stride, saves, due, bridge, t₀, h, √h, k0, k1): n
-    members, their numbers, initial states (state, count), parameters (parameter, count) and `out` (save, state, stride).
+    run(members, n, out, initial, given, count, work, uniform, stride, saves, due, bridge, t₀, h, √h, k0, k1):
+    n members, their numbers, initial states (state, count), parameters (parameter, count), `out` (save, state, stride).
     """
 
     def __init__(self, tr: SDETrace, form: Format = DOUBLE) -> None:
