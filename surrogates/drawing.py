@@ -21,13 +21,13 @@ from torch import Tensor
 
 from sdesim import streams
 from surrogates import diffusions, flows, samplers
-from surrogates.corruption import Modal
+from surrogates.corruption import Modal, corruption_tensors
 from surrogates.denoisers import Field
 from surrogates.fitting import Fitted
 from surrogates.gaussian import Gaussian
 from surrogates.guidance import LinearObservation, guided, matheron
 from surrogates.likelihood import log_likelihood
-from surrogates.noising import process
+from surrogates.noising import FIELD_PROCESSES, process
 from surrogates.processes import Process, noise_levels
 
 LAWS = ("network", "gaussian", "baseline")
@@ -62,6 +62,18 @@ class Draw:
     process: str
     seed: int
     observation: LinearObservation | None = None
+
+
+def check_path(fitted: Fitted, process: str, law: str, sampler: str) -> None:
+    """ValueError where the network is not for the noise of the process, or the sampler leaves its path."""
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler= wants one of {list(SAMPLERS)}, got {sampler!r}; choose one of these")
+    kind = corruption_tensors(fitted.corruption)[1]["kind"]
+    if law == "network" and kind != (process if process in FIELD_PROCESSES else "white"):
+        raise ValueError(f"process={process!r} wants a network trained for it, got one for {kind} noise; fit again")
+    if law == "network" and kind != "white" and sampler in OFF_THE_PATH:
+        allowed = [name for name in SAMPLERS if name not in OFF_THE_PATH]
+        raise ValueError(f"process={process!r} wants a sampler among {allowed}, got {sampler!r}; choose one")
 
 
 def condition_columns(

@@ -21,9 +21,8 @@ from torch import nn
 
 from surrogates import data, files, fitting, layouts, packing
 from surrogates.building import NetworkOption, is_ours, network_config
-from surrogates.corruption import corruption_tensors
 from surrogates.denoisers import NOISES, SKIPS
-from surrogates.drawing import LAWS, OFF_THE_PATH, SAMPLERS, Draw, condition_columns, draw, log_density
+from surrogates.drawing import LAWS, Draw, check_path, condition_columns, draw, log_density
 from surrogates.fitting import Fitted, Plan, Verdict
 from surrogates.gaussian import Gaussian
 from surrogates.guidance import Observation, observe
@@ -184,9 +183,7 @@ class Surrogate:
         """
         fitted = self._learned()
         law = self._law(law)
-        if sampler not in SAMPLERS:
-            raise ValueError(f"sampler= wants one of {list(SAMPLERS)}, got {sampler!r}; choose one of these")
-        self._check_path(law, sampler)
+        check_path(fitted, self.process, law, sampler)
         numbers = np.arange(members) if isinstance(members, int | np.integer) else np.asarray(list(members))
         if len(numbers) == 0 or numbers.min() < 0:
             raise ValueError(f"members= wants a count ≥ 1 or member numbers ≥ 0, got {members!r}; ask for at least one")
@@ -279,18 +276,6 @@ class Surrogate:
         if law not in allowed:
             raise ValueError(f"law= wants one of {list(allowed)} for this model, got {law!r}; choose one of these")
         return law
-
-    def _check_path(self, law: str, sampler: str) -> None:
-        """ValueError where the network is not for the noise of the process, or the sampler leaves its path."""
-        corruption = self._learned().corruption
-        kind = corruption_tensors(corruption)[1]["kind"]
-        if law == "network" and kind != (self.process if self.process in FIELD_PROCESSES else "white"):
-            raise ValueError(
-                f"process={self.process!r} wants a network trained for it, got one for {kind} noise; fit again"
-            )
-        if law == "network" and kind != "white" and sampler in OFF_THE_PATH:
-            allowed = [name for name in SAMPLERS if name not in OFF_THE_PATH]
-            raise ValueError(f"process={self.process!r} wants a sampler among {allowed}, got {sampler!r}; choose one")
 
     def _device(self) -> torch.device:
         return torch.device(self.device or local_device())
