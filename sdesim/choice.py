@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdesim.calculus import differentiate, evaluate
+from sdesim.calculus import evaluate
 from sdesim.integrate import save_plan
 from sdesim.methods import find, rows
 from sdesim.methods.adaptive import Control
@@ -18,6 +18,7 @@ from sdesim.methods.bounded import check_bounds
 from sdesim.methods.method import Method
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
+from sdesim.own_steps import fitting
 
 _STEPS = 100  # steps between save times if nobody says otherwise
 _MAX_STEPS = 2**32
@@ -161,8 +162,8 @@ def _for_pde(
     if method.kind == "spectral":
         modal_form(model, method)  # raises what does not fit
     if dt is None and method.kind == "spectral" and not name.startswith("exact"):
-        steps, why = _reaction_step(model, initial, parameters, clock, method)
-        return Choice(method, None, f"{reason}; {why}", steps)
+        steps = fitting(model, method, initial, parameters, float(clock[0]), float(clock[-1] - clock[0]) or 1.0)
+        return Choice(method, None, f"{reason}; each member's dt from the rates of what is not taken exactly", steps)
     return Choice(method, None if dt is None else float(dt), reason)
 
 
@@ -216,27 +217,3 @@ def _for_meridians(model: PDE) -> tuple[str, str] | None:
             continue
         return name, "cells are narrow where meridians meet, which explicit steps would have to resolve: implicit"
     return None
-
-
-def _reaction_step(
-    model: PDE, initial: NDArray[np.float64], parameters: Mapping[str, Any], clock: NDArray[np.float64], method: Method
-) -> tuple[NDArray[np.float64], str]:
-    """A step for each member from its reaction's fastest rate at the start: the span over a power of two.
-
-    The rate is the largest row sum of |∂R_i/∂u_j| over the cells (a bound of the Jacobian's spectrum). It is a
-    member's own, so that a member's bits do not depend on who else is in the ensemble.
-    """
-    span = float(clock[-1] - clock[0]) or 1.0
-    env: dict[Any, Any] = {**model.grid.mesh, **model.fields, "t": clock[0]}
-    lead = (-1,) + (1,) * len(model.grid.shape)
-    env |= {name: np.reshape(value, lead) for name, value in parameters.items()}
-    env |= {state: initial[i] for i, state in enumerate(model.state)}
-    env |= {f"dd{axis}({state})": np.zeros(()) for axis in "xyz" for state in model.state}
-    rate = np.full(initial.shape[1], 1.0 / span)
-    for term in model.reaction.values():
-        slopes = evaluate([differentiate(term, state) for state in model.state], env)
-        bound = np.broadcast_to(sum(np.abs(slope) for slope in slopes), initial.shape[1:])
-        rate = np.maximum(rate, bound.reshape(len(rate), -1).max(axis=1))
-    aim = (0.25 if (method.order or 1.0) > 2 else 0.02) / rate
-    steps = 2.0 ** np.ceil(np.log2(np.maximum(1.0, span / aim)))
-    return span / steps, "each member's dt from its reaction's fastest rate at the start"

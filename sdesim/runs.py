@@ -19,6 +19,7 @@ from sdesim.kernels.field_reference import Sheet
 from sdesim.methods.bounded import ALIVE, bounded
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
+from sdesim.own_steps import followed
 from sdesim.richardson import errors
 from sdesim.tolerance import adaptive_choice
 
@@ -159,17 +160,16 @@ class Run:
     def _own_steps(self, positions: slice, threads: int) -> Engine:
         """As `_integrated`, where each member has a step of its own: members of equal steps go together."""
         whole = self.part(positions)
-        steps = whole.choice.steps if whole.choice.steps is not None else np.empty(0)
-        states, status, notes = np.empty(0), np.empty(len(whole.numbers), np.int8), dict[str, Any]()
-        for step in np.unique(steps):
-            where = np.flatnonzero(steps == step)
-            alike = replace(whole.part(where), choice=replace(self.choice, dt=float(step), steps=None))
-            own, status[where], said = alike._integrated(slice(None), threads)
-            notes = merged(notes, said)
-            if not states.size:
-                states = np.empty((*own.shape[:2], len(steps), *own.shape[3:]))
-            states[:, :, where] = own
-        return states, status, notes
+        assert isinstance(whole.model, PDE)
+        assert whole.choice.steps is not None
+
+        def advance(where: NDArray[np.int64], first: int, start: NDArray[np.float64], step: float) -> Engine:
+            alike = replace(whole.part(where), initial=start, clock=self.clock[first:],
+                            choice=replace(self.choice, dt=step, steps=None))
+            return alike._integrated(slice(None), threads)
+
+        return followed(whole.model, self.choice.method, whole.initial, whole.parameters, self.clock,
+                        whole.choice.steps, advance)
 
 
 def merged(notes: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
