@@ -73,7 +73,7 @@ def test_leaps_have_their_weak_order(method, order):
 
 @pytest.mark.parametrize("method", ["ssa", "tau_leaping", "trapezoidal_leaping"])
 def test_births_and_deaths_settle_to_the_poisson_law(method):
-    n, dt = 40_000, 0.01 if method == "tau_leaping" else 0.05
+    n, dt = 20_000, 0.01 if method == "tau_leaping" else 0.05
     x = sim.simulate(equations.birth_death(8.0), {"X": 0}, [2.0, 9.0], members=n, dt=dt, method=method, seed=1).X.values
     early, late = 8 * (1 - np.exp(-2.0)), 8 * (1 - np.exp(-9.0))
     assert agrees(x[:, 0], np.arange(40), stats.poisson.pmf(np.arange(40), early))
@@ -256,5 +256,5 @@ def test_predators_and_prey_stay_near_rest_and_schlogls_model_has_two_states():
     for s in "XY":  # at rest m' = 0 and the variance of X grows as 2·10·1000·t at first
         assert abs(ds[s].values.mean() - 1000) < 5 * ds[s].values.std() / 20
         assert ds[s].values.var() == pytest.approx(1000, rel=0.3)
-    x = sim.simulate(equations.schlogl(), {"X": 250}, [10.0], members=1000, dt=0.05, method="midpoint_leaping").X.values
+    x = sim.simulate(equations.schlogl(), {"X": 250}, [10.0], members=600, dt=0.1, method="midpoint_leaping").X.values
     assert 0.4 < (x < 250).mean() < 0.6 and abs(x[x < 250].mean() - 87) < 6 and abs(x[x > 250].mean() - 557) < 12
