@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 _ON_GRID = 1e-9  # save times closer to a step than this fraction of it count as on it
 _MAX_PER_STEP = 2**16  # saves within one step that have numbers of their own
-_FOLDED = 16  # blocks that `fold` hands over together, at most
+_FOLDED = 32  # blocks that `fold` hands over together, at most
+_CACHED = 2**18  # numbers that a second-level cache holds
 
 
 class _Folding(Protocol):
@@ -276,20 +277,23 @@ def fold(
 ) -> Iterator[Folded]:
     """As `integrate` with kernels, keeping no states: what `begin()` gives takes them by its method `add`.
 
-    A block's states (time, state, member) are added in the thread that made them, while they are in its cache. Each
-    result has taken some consecutive blocks; they come in order, and their cut depends on the members alone.
+    The states (time, state, member) of some blocks are added in the thread that made them, while they are in its cache.
+    Each result has taken some consecutive blocks; they come in order, and no cut depends on the threads.
     """
     plan, t0 = save_plan(times, dt), float(times[0])
     varying = frozenset(n for n, v in parameters.items() if np.ndim(v))
     blocks = _Blocks(trace(model, method, varying), initial, parameters, seed, members)
-    starts = range(0, len(members), blocks.block)
-    size = min(_FOLDED, -(-len(starts) // _FOLDED))
+    rows, count = len(times) * len(initial), len(members)
+    wide = blocks.block * max(1, min(_FOLDED, _CACHED // (rows * blocks.block), count // (16 * blocks.block)))
+    starts = range(0, count, wide)
+    size = max(1, min(_FOLDED * blocks.block, -(-count // 16)) // wide)
 
     def work(own: range) -> Folded:
-        kept = begin()
+        kept, room = begin(), np.empty(rows * wide, initial.dtype)
         for start in own:
-            states = np.empty((len(times), len(initial), min(blocks.block, len(members) - start)), initial.dtype)
-            blocks.run(slice(start, start + blocks.block), t0, dt, plan, states, start)
+            n = min(wide, count - start)
+            states = room[: rows * n].reshape(len(times), len(initial), n)
+            blocks.run(slice(start, start + n), t0, dt, plan, states, start)
             kept.add(states.astype(np.float64, copy=False))
         return kept
 
