@@ -20,8 +20,10 @@ from scipy import stats
 import sdesim.codec as codec
 from sdesim.boundaries import Absorbing, Reflecting
 from sdesim.codec import ProvenanceError
+from sdesim.curved import RadialGrid, SphereGrid
 from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
 from sdesim.grids import Grid
+from sdesim.models.jumps import Jump
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
 from sdesim.parsing import parse
@@ -221,6 +223,9 @@ def test_every_description_in_the_table_round_trips() -> None:
         ColouredNoise(0.5, 0.1, 2.5),
         Reflecting(0.0, None),
         Absorbing(None, 2.0),
+        Jump("k*x", {"x": "z/2"}, {"z": stats.norm(0.0, 2.0)}, nonnegative=True),
+        RadialGrid(r=(0.0, 1.0, 8), geometry="sphere"),
+        SphereGrid(lat=9, lon=18),
     ]
     assert {type(item).__name__ for item in descriptions} == set(codec._DESCRIPTIONS)
     for item in descriptions:
