@@ -7,6 +7,7 @@
     parameters = {D = 0.01}
     boundary = {x = "periodic", y = [{dirichlet = 0.0}, {neumann = 1.0}]}
     noise = {u = {white = 0.1}}              # or {coloured = 0.1, length = 0.2, smoothness = 1.5}
+    # an sde may have jumps = {x = {rate = "k", size = {norm = {loc = 0.0, scale = 0.2}}}}, marks = {w = "normal"} in it
 
     [initial]
     u = {gaussian = 1.0, std = 0.5, length = 0.1}
