@@ -34,7 +34,7 @@ from sdesim.methods import find
 from sdesim.reals import DOUBLE, SINGLE
 from sdesim.streams import normal_group
 
-MEMBERS, STEPS = 2**14, 500
+MEMBERS, STEPS = 2**14, 1000
 COMPILERS = {"gcc": "-O3 -march=native -mprefer-vector-width=512 -ffp-contract=off -fno-math-errno -fno-trapping-math",
              "clang": "-O3 -march=native -mprefer-vector-width=512 -ffp-contract=off -fno-math-errno"}  # fmt: skip
 C_SOURCE = """
