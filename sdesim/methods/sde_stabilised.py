@@ -64,5 +64,7 @@ def _reach(s: int) -> str:
 
 
 _SOURCE = "Abdulle, Almuslimani & Vilmart 2018, doi:10.1137/17M1145859"
-METHODS = tuple(replace(skrock_of(str(s)), name=f"skrock{s}") for s in (5, 10, 20))
+METHODS = tuple(
+    replace(skrock_of(str(s)), name=f"skrock{s}", details=f"{_reach(s)}; skrock(8) has 8 stages") for s in (5, 10, 20)
+)
 FAMILIES = {"skrock": skrock_of}

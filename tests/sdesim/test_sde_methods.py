@@ -142,7 +142,7 @@ STRONG = {  # rational functions: NumPy's reference is slow at sines
         {"x": "y/(1 + y**2)", "y": "t - x/3"},
         {"x": {"a": "0.8", "b": "0.7/(1 + (y - t)**2)"}, "y": {"a": "1.2*(x + t)/(1 + x**2)", "b": "0.5*x"}},
     ),
-    "Langevin": sim.SDE({"x": "v", "v": "2*x/(1 + x**2) - x - 0.8*v"}, {"v": {"a": "0.9", "b": "0.5"}}),
+    "Langevin": sim.SDE({"x": "v", "v": "2*(x + t**2)/(1 + x**2) - x - 0.8*v"}, {"v": {"a": "0.9", "b": "0.5"}}),
 }  # fmt: skip
 REFERENCE = {"additive": "sra3", "scalar": "sosri", "diagonal": "sosri", "commutative": "slowrk", "general": "milstein_levy",
              "Langevin": "quicsort"}  # fmt: skip
