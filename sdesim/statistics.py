@@ -22,7 +22,7 @@ from sdesim.kernels.moments import MOMENTS, PARTS, reductions
 BINS = 64
 _RESOLUTION = -40  # bins are not finer than 2⁻⁴⁰ of the largest value
 _FINEST, _COARSEST = -960, 1000  # of k, so that edges stay normal numbers
-_CELLS = 2**16  # numbers of a row that are counted at a time
+_CELLS = 2**9  # numbers of a row that are counted at a time
 
 
 class Running:
@@ -147,7 +147,7 @@ class Histograms:
 
     def count(self, values: NDArray[np.float64], n: int) -> None:
         """Count the first n values of rows (row, …) for which there is room."""
-        index, part = np.empty(min(n, _CELLS), np.int64), np.empty(PARTS * 2 * self.bins, np.int64)
+        index, part = np.empty(min(n, _CELLS), np.int32), np.empty(PARTS * 2 * self.bins, np.int64)
         scale, first, counts = np.ldexp(1.0, -self.held.k), self.held.first, self.held.counts
         for begin in range(0, n, _CELLS):
             reductions().count(

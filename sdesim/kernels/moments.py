@@ -167,7 +167,7 @@ def _merge(module: ir.Module) -> None:
 def _count(module: ir.Module) -> None:
     floor = module.declare_intrinsic("llvm.floor", [F64])
     with _function(module, "count", "FiiiFFIiII") as (b, (x, rows, stride, n, scale, first, counts, bins, index, part)):
-        whole = b.and_(n, integer(-PARTS))
+        whole, index = b.and_(n, integer(-PARTS)), b.bitcast(index, I32.as_pointer())
         with loop(b, rows, name="row") as r:
             row = b.gep(x, [b.mul(r, stride)])
             factor, begin = b.load(b.gep(scale, [r])), b.load(b.gep(first, [r]))
@@ -175,10 +175,11 @@ def _count(module: ir.Module) -> None:
                 b.store(integer(0), b.gep(part, [i]))
             with loop(b, n) as i:  # vectorised
                 cell = b.fsub(b.call(floor, [b.fmul(b.load(b.gep(row, [i])), factor)]), begin)
-                b.store(b.fptosi(cell, I64), b.gep(index, [i]))
+                b.store(b.fptosi(cell, I32), b.gep(index, [i]))
 
             def one(i: Any, k: int) -> None:
-                slot = b.gep(part, [b.add(b.load(b.gep(index, [i])), b.mul(bins, integer(k)))])
+                place = b.zext(b.load(b.gep(index, [i])), I64)
+                slot = b.gep(part, [b.add(place, b.mul(bins, integer(k)))])
                 b.store(b.add(b.load(slot), integer(1)), slot)
 
             with loop(b, b.sdiv(whole, integer(PARTS))) as i:

@@ -125,6 +125,7 @@ def test_everything_kept_is_that_of_the_states(monkeypatch, tmp_path):
         assert back.x_histogram.dtype.kind == "i" and (back.x_histogram.values == ds.x_histogram.values).all()
 
 
+@pytest.mark.filterwarnings("ignore:v makes interfaces")
 def test_fields_have_covariances_by_cell_and_histograms_over_cells():
     model = sim.equations.gray_scott(sim.Grid(x=(0, 1, 8), y=(0, 1, 8)))
     start = {"u": sim.GaussianField(mean=0.5, std=0.1, length=0.2), "v": 0.2}
