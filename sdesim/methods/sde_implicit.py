@@ -213,8 +213,8 @@ METHODS = (
     Method("implicit_euler", theta_euler(1.0), "sde", "Kloeden & Platen 1992, eq. 12.2.2", NOISE_TYPES, "ito",
            1.0, 0.5, 1.0, "stiff drifts, at most 8 states; strong order 1 for additive noise", few_states),
     Method("trapezoidal", theta_euler(0.5), "sde", "Kloeden & Platen 1992, eq. 12.2.6, α = ½", NOISE_TYPES, "ito",
-           2.0, 0.5, 1.0, "stiff drifts, at most 8 states; exact stationary variance of a linear drift; theta(0.7) is between it and "
-           "implicit_euler", few_states),
+           2.0, 0.5, 1.0, "stiff drifts, at most 8 states; exact stationary variance of a linear drift; theta(0.7) is "
+           "between it and implicit_euler", few_states),
     Method("implicit_milstein", theta_euler(1.0, True), "sde", "Kloeden & Platen 1992, eq. 12.2.16", _COMMUTING,
            "ito", 1.0, 1.0, 1.0, "stiff drifts, at most 8 states", few_states),
     Method("implicit_midpoint", implicit_midpoint, "sde",
