@@ -27,27 +27,23 @@ def _named(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{k}" for k in range(count)]
 
 
-_KEY = [("k0", I64), ("k1", I64)]
-_CLOCK = [("t0", F64), ("H", F64)]
+def _counter(v: Any) -> tuple[list[Any], tuple[Any, Any]]:
+    return [v["member"], v["s"], v["number"], v["word"]], (v["k0"], v["k1"])
 
 
-def row_functions(module: ir.Module, tr: SDETrace) -> dict[str, Any]:
-    """The functions of a sweep by name; their rows in order are the arguments that `sde_sweep` gives them."""
-    d, varying = tr.dimension, [f"p:{name}" for name in tr.varying]
-
-    def at(v: Any, number: str = "number") -> tuple[list[Any], tuple[Any, Any]]:
-        return [v["member"], v["s"], v[number], v["word"]], (v["k0"], v["k1"])
+def _path_functions(module: ir.Module) -> dict[str, Any]:
+    """What draws the path: nodes, their halves, and the way down to a save."""
 
     def begin(m: Any, v: Any) -> dict[str, Any]:
-        counter, key = at(v)
+        counter, key = _counter(v)
         first, second = normal_pair(m, [counter[0], v["s"] >> m.u64(1), v["channel"], v["word"]], key)
         return {"z": m.select((v["s"] & m.u64(1)) != m.u64(0), second, first)}
 
     def halve(m: Any, v: Any) -> dict[str, Any]:
-        return dict(zip(("zl", "al", "zr", "ar"), split(m, (v["z"], v["a"]), *at(v)), strict=True))
+        return dict(zip(("zl", "al", "zr", "ar"), split(m, (v["z"], v["a"]), *_counter(v)), strict=True))
 
     def descend(m: Any, v: Any) -> dict[str, Any]:
-        node, path = descent(m, (v["z"], v["a"]), (v["W"], v["J"]), v["w"], v["ahead"], *at(v))
+        node, path = descent(m, (v["z"], v["a"]), (v["W"], v["J"]), v["w"], v["ahead"], *_counter(v))
         return {"z": node[0], "a": node[1], "W": path[0], "J": path[1]}
 
     def move(m: Any, v: Any) -> dict[str, Any]:
@@ -55,6 +51,21 @@ def row_functions(module: ir.Module, tr: SDETrace) -> dict[str, Any]:
 
     def close(m: Any, v: Any) -> dict[str, Any]:
         return dict(zip("za", whole(m, (v["W"], v["J"]), (v["z"], v["a"]), v["w"], v["length"]), strict=True))
+
+    node, words, path, key = ["z", "a"], ["member", "s", "number"], ["W", "J"], [("k0", I64), ("k1", I64)]
+    make: dict[str, tuple[Any, ...]] = {
+        "begin": (begin, ["z"], words, [("channel", I64), ("word", I64), *key]),
+        "halve": (halve, [*node, "zl", "al", "zr", "ar"], words, [("word", I64), *key]),
+        "descend": (descend, [*node, *path, "w", "ahead"], words, [("word", I64), *key]),
+        "move": (move, ["w", "ahead"], ["number"]),
+        "close": (close, [*node, *path, "w", "length"]),
+    }
+    return {name: RowFunction(module, name, *parts).fn for name, parts in make.items()}
+
+
+def row_functions(module: ir.Module, tr: SDETrace) -> dict[str, Any]:
+    """The functions of a sweep by name; their rows in order are the arguments that `sde_sweep` gives them."""
+    d, varying = tr.dimension, [f"p:{name}" for name in tr.varying]
 
     def clock(m: Any, v: Any) -> dict[str, Any]:
         times = instants(m, v["step"], v["x"], v["w"], v["t0"], v["H"])
@@ -66,27 +77,19 @@ def row_functions(module: ir.Module, tr: SDETrace) -> dict[str, Any]:
         three = judged(m, error, v["rough"], v["share"], v["cap"])
         return dict(zip(("found", "reckoned", "rough"), three, strict=True))
 
-    tolerances = [(name, F64) for name in ("rtol", "cap", *_named("atol", d))]
-    states = [name for kind in "ycf" for name in _named(kind, d)]
-    node, words, path = ["z", "a"], ["member", "s", "number"], ["W", "J"]
-    make: dict[str, tuple[Any, ...]] = {
-        "begin": (begin, ["z"], ["member", "s", "number"], [("channel", I64), ("word", I64), *_KEY]),
-        "halve": (halve, [*node, "zl", "al", "zr", "ar"], words, [("word", I64), *_KEY]),
-        "descend": (descend, [*node, *path, "w", "ahead"], words, [("word", I64), *_KEY]),
-        "move": (move, ["w", "ahead"], ["number"]),
-        "close": (close, [*node, *path, "w", "length"]),
-        "clock": (clock, ["step", "x", "w", "t:", "h:", "s:"], (), _CLOCK),
-        "error": (error, ["found", "reckoned", "rough", "share", "w", *states], (), tolerances),
-    }
-    functions = {name: RowFunction(module, name, *parts).fn for name, parts in make.items()}
-    uniform = [(f"p:{name}", F64) for name in tr.parameters if name not in tr.varying]
-
     def step(m: Any, v: Any) -> dict[str, Any]:
         return dict(zip(_named("f", d), evaluate(tr.step, v, m), strict=True))
 
+    states = [name for kind in "ycf" for name in _named(kind, d)]
+    uniform = [(f"p:{name}", F64) for name in tr.parameters if name not in tr.varying]
     rows = [*_named("f", d), *_named("y:", d), *tr.names, *varying, "t:", "h:", "s:"]
-    functions["step"] = RowFunction(module, "step", step, rows, (), uniform).fn
-    return functions
+    make: dict[str, tuple[Any, ...]] = {
+        "clock": (clock, ["step", "x", "w", "t:", "h:", "s:"], (), [("t0", F64), ("H", F64)]),
+        "error": (error, ["found", "reckoned", "rough", "share", "w", *states], (),
+                  [(name, F64) for name in ("rtol", "cap", *_named("atol", d))]),
+        "step": (step, rows, (), uniform),
+    }  # fmt: skip
+    return _path_functions(module) | {name: RowFunction(module, name, *parts).fn for name, parts in make.items()}
 
 
 class AdaptiveKernel:

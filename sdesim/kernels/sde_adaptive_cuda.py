@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -110,95 +111,101 @@ def _step(tr: SDETrace, index: int) -> str:
     )  # fmt: skip
 
 
-def _kernel(tr: SDETrace, index: int) -> str:
-    d, c, parameters = (max(1, v) for v in (tr.dimension, tr.channels, len(tr.parameters)))
-    source = {name: f"varying[{k}*n + i]" for k, name in enumerate(tr.varying)}
-    pick = "".join(f"  p[{k}] = {source.get(name, f'uniform[{k}]')};\n" for k, name in enumerate(tr.parameters))
-    key = f"{word(0)}ull + {word(1) - word(0)}ull*(u64)c, k0, k1"
-    begin = "".join(
-        f"pair(member, (u64)s >> 1, (u64)c, {int(purpose)}ull, k0, k1, one, two); {name}[c] = (s & 1) ? two : one; "
-        for name, purpose in (("z", Purpose.STEP), ("a", Purpose.AUXILIARY))
-    )
-    every = f"for (int c = 0; c < {tr.channels}; c++)"
-    waiting = f"wait[(level*{c} + c)*2"
-    down = f"""level++; number *= 2; w *= 0.5;
-      {every} {{ z[c] = zl[c]; a[c] = al[c]; {waiting}] = zr[c]; {waiting} + 1] = ar[c]; }}"""
-    call = f"step_{index}"
-    return f"""KERNEL adapt_{index}({", ".join(f"{kind} {name}" for kind, name in _ARGUMENTS)}) {{
+_KERNEL = Template("""\
+KERNEL adapt_${index}(${arguments}) {
   const i64 i = blockIdx.x*(i64)blockDim.x + threadIdx.x;
   if (i >= n) return;
   const u64 member = (u64)members[i];
-  double y[{d}], coarse[{d}], half[{d}], fine[{d}], last[{d}], p[{parameters}], t, h, root, one, two;
-  double z[{c}], a[{c}], zl[{c}], al[{c}], zr[{c}], ar[{c}], W[{c}], J[{c}], wait[{(FINEST + 2) * 2 * c}];
-  for (int j = 0; j < {d}; j++) y[j] = initial[j*n + i];
-{pick}  i64 s = 0, save = first, accepted = 0, rejected = 0;
-  int level = 0, wanted = 0, doubt = {DOUBT};
+  double y[${d}], coarse[${d}], half[${d}], fine[${d}], last[${d}], p[${parameters}], t, h, root, one, two;
+  double z[${c}], a[${c}], zl[${c}], al[${c}], zr[${c}], ar[${c}], W[${c}], J[${c}], wait[${depth}];
+  for (int j = 0; j < ${d}; j++) y[j] = initial[j*n + i];
+${pick}  i64 s = 0, save = first, accepted = 0, rejected = 0;
+  int level = 0, wanted = 0, doubt = ${DOUBT};
   u64 number = 1;
   double x = 0.0, w = 1.0, step = 0.0, rough = 0.0;
   bool fresh = true;
-  while (save < saves) {{
-    if (fresh) {every} {{ {begin}}}
+  while (save < saves) {
+    if (fresh) ${every} { ${begin}}
     fresh = false;
-    for (;;) {{
-      {every} halve(z[c], a[c], member, (u64)s, number, {key}, zl[c], al[c], zr[c], ar[c]);
+    for (;;) {
+      ${every} halve(z[c], a[c], member, (u64)s, number, ${key}, zl[c], al[c], zr[c], ar[c]);
       if (level >= wanted) break;
-      {down}
-    }}
+      ${down}
+    }
     const double part = w*0.5, middle = x + part, end = x + w;
     clock(step, x, w, t0, H, t, h, root);
-    {call}(y, z, a, p, t, h, root, coarse);
+    ${call}(y, z, a, p, t, h, root, coarse);
     clock(step, x, part, t0, H, t, h, root);
-    {call}(y, zl, al, p, t, h, root, half);
+    ${call}(y, zl, al, p, t, h, root, half);
     clock(step, middle, part, t0, H, t, h, root);
-    {call}(half, zr, ar, p, t, h, root, fine);
+    ${call}(half, zr, ar, p, t, h, root, fine);
     double reckoned;
-    const double found = error_{index}(y, coarse, fine, w, control[4 + level], rough, reckoned, control);
-    const bool doubts = doubt > 0, near = (doubts ? reckoned : found*{1.0 / ALLOWED}) <= 1.0, good = near && !doubts;
-    doubt = near ? doubt - doubts : (doubts ? {DOUBT} : 0);
-    const double likely = reckoned*{MEMORY};
+    const double found = error_${index}(y, coarse, fine, w, control[4 + level], rough, reckoned, control);
+    const bool doubts = doubt > 0, near = (doubts ? reckoned : found*${forgiven}) <= 1.0, good = near && !doubts;
+    doubt = near ? doubt - doubts : (doubts ? ${DOUBT} : 0);
+    const double likely = reckoned*${MEMORY};
     wanted = level + (good ? (likely > 1.0) - (reckoned <= control[1]) : 1) + (likely > control[2]);
-    if (wanted > {FINEST}) wanted = {FINEST};
-    for (; good && save < saves && roots[save] == s && parts[save] <= end; save++) {{
-      for (int j = 0; j < {d}; j++) last[j] = fine[j];
-      if (parts[save] < end) {{
+    if (wanted > ${FINEST}) wanted = ${FINEST};
+    for (; good && save < saves && roots[save] == s && parts[save] <= end; save++) {
+      for (int j = 0; j < ${d}; j++) last[j] = fine[j];
+      if (parts[save] < end) {
         const bool right = parts[save] > middle;
         const double start = right ? middle : x, length = parts[save] - start;
         double v = part, ahead = length;
         u64 below = 2*number + right;
-        {every} {{ z[c] = right ? zr[c] : zl[c]; a[c] = right ? ar[c] : al[c]; W[c] = 0.0; J[c] = 0.0; }}
-        while (ahead < v) {{
-          {every} descend(z[c], a[c], W[c], J[c], v, ahead, member, (u64)s, below, {key}, z[c], a[c], W[c], J[c]);
+        ${every} { z[c] = right ? zr[c] : zl[c]; a[c] = right ? ar[c] : al[c]; W[c] = 0.0; J[c] = 0.0; }
+        while (ahead < v) {
+          ${every} descend(z[c], a[c], W[c], J[c], v, ahead, member, (u64)s, below, ${key}, z[c], a[c], W[c], J[c]);
           move(below, v, ahead, below, v, ahead);
-        }}
-        {every} close(z[c], a[c], W[c], J[c], v, length, z[c], a[c]);
+        }
+        ${every} close(z[c], a[c], W[c], J[c], v, length, z[c], a[c]);
         clock(step, start, length, t0, H, t, h, root);
-        {call}(right ? half : y, z, a, p, t, h, root, last);
-      }}
-      for (int j = 0; j < {d}; j++) out[(save*{tr.dimension} + j)*n + i] = last[j];
-    }}
-    if (good) {{
+        ${call}(right ? half : y, z, a, p, t, h, root, last);
+      }
+      for (int j = 0; j < ${d}; j++) out[(save*${dimension} + j)*n + i] = last[j];
+    }
+    if (good) {
       accepted++;
-      for (int j = 0; j < {d}; j++) y[j] = fine[j];
+      for (int j = 0; j < ${d}; j++) y[j] = fine[j];
       x = end; number++;
-      while (!(number & 1)) {{ number >>= 1; level--; w *= 2.0; }}
-      if (level < 0) {{ s++; step += 1.0; x = 0.0; w = 1.0; level = 0; fresh = true; }}
-      else {every} {{ z[c] = {waiting}]; a[c] = {waiting} + 1]; }}
-    }} else {{
+      while (!(number & 1)) { number >>= 1; level--; w *= 2.0; }
+      if (level < 0) { s++; step += 1.0; x = 0.0; w = 1.0; level = 0; fresh = true; }
+      else ${every} { z[c] = ${waiting}]; a[c] = ${waiting} + 1]; }
+    } else {
       rejected++;
-      if (level >= {FINEST}) {{ stuck[i] = 1; break; }}
-      {down}
-    }}
-  }}
+      if (level >= ${FINEST}) { stuck[i] = 1; break; }
+      ${down}
+    }
+  }
   steps[i] = accepted;
   steps[n + i] = rejected;
-}}
+}
 #ifndef __CUDACC__
-extern "C" void host_adapt_{index}({", ".join(f"{kind} {name}" for kind, name in _ARGUMENTS)}) {{
+extern "C" void host_adapt_${index}(${arguments}) {
   blockDim.x = 1; threadIdx.x = 0;
-  for (i64 i = 0; i < n; i++) {{ blockIdx.x = (unsigned)i; adapt_{index}({", ".join(v for _, v in _ARGUMENTS)}); }}
-}}
+  for (i64 i = 0; i < n; i++) { blockIdx.x = (unsigned)i; adapt_${index}(${values}); }
+}
 #endif
-"""
+""")
+
+
+def _kernel(tr: SDETrace, index: int) -> str:
+    d, c, parameters = (max(1, v) for v in (tr.dimension, tr.channels, len(tr.parameters)))
+    source = {name: f"varying[{k}*n + i]" for k, name in enumerate(tr.varying)}
+    pick = "".join(f"  p[{k}] = {source.get(name, f'uniform[{k}]')};\n" for k, name in enumerate(tr.parameters))
+    begin = "".join(
+        f"pair(member, (u64)s >> 1, (u64)c, {int(purpose)}ull, k0, k1, one, two); {name}[c] = (s & 1) ? two : one; "
+        for name, purpose in (("z", Purpose.STEP), ("a", Purpose.AUXILIARY))
+    )
+    every, waiting = f"for (int c = 0; c < {tr.channels}; c++)", f"wait[(level*{c} + c)*2"
+    down = f"""level++; number *= 2; w *= 0.5;
+      {every} {{ z[c] = zl[c]; a[c] = al[c]; {waiting}] = zr[c]; {waiting} + 1] = ar[c]; }}"""
+    return _KERNEL.substitute(
+        d=d, c=c, dimension=tr.dimension, parameters=parameters, pick=pick, begin=begin, every=every, waiting=waiting,
+        down=down, call=f"step_{index}", index=index, key=f"{word(0)}ull + {word(1) - word(0)}ull*(u64)c, k0, k1",
+        arguments=", ".join(f"{kind} {name}" for kind, name in _ARGUMENTS), values=", ".join(v for _, v in _ARGUMENTS),
+        depth=(FINEST + 2) * 2 * c, forgiven=1.0 / ALLOWED, FINEST=FINEST, DOUBT=DOUBT, MEMORY=MEMORY,
+    )  # fmt: skip
 
 
 def adaptive_source(*traces: SDETrace) -> str:

@@ -130,15 +130,16 @@ def refusal(method: Method, model: Any) -> str | None:
 @lru_cache(maxsize=256)
 def _draws_more(method: Method, model: Any) -> bool:
     """Whether a step asks for random numbers besides ΔW and ∫W."""
-    m = BoundSDE(model, method.calculus or "ito", dict.fromkeys(model.parameters, 1.0))
+    one, half = np.float64(1.0), np.float64(0.5)  # NumPy's, which divide by zero without raising
+    m = BoundSDE(model, method.calculus or "ito", dict.fromkeys(model.parameters, one))
     n, asked = len(m.channels), set()
 
-    def draw(kind: str, number: int) -> float:
+    def draw(kind: str, number: int) -> np.float64:
         asked.add((kind, number))
-        return 0.5
+        return half
 
     with np.errstate(all="ignore"):
-        method.step(m, 0.0, Vector([np.float64(1.0)] * m.dimension), 0.25, Wiener(Vector([0.5] * n), 0.5, draw))
+        method.step(m, one - one, Vector([one] * m.dimension), half * half, Wiener(Vector([half] * n), half, draw))
     return any(kind != "a" or number >= n for kind, number in asked)
 
 

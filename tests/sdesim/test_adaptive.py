@@ -414,6 +414,11 @@ def test_what_cannot_follow_a_tolerance_is_refused(model, options, message):
         sim.simulate(model, dict.fromkeys(model.states, 1.0), [1.0], **options)
 
 
+def test_a_model_without_a_value_at_the_start_is_asked_for_no_value_there():
+    bridge = sim.SDE({"x": "k*x/t"}, {"x": "t/(k - 1)"}, parameters={"k": 1.0})
+    assert refusal(method("sra1"), bridge) is None
+
+
 def test_a_field_does_not_take_a_tolerance():
     heat = sim.PDE(sim.Grid(x=(0.0, 1.0, 16)), diffusivity=1.0)
     with pytest.raises(ValueError, match="the steps of an SDE"):
