@@ -120,11 +120,21 @@ _SLOPES: dict[str, Any] = {
 }
 
 
+def _chain(outer: Expr, inner: Expr) -> Expr:
+    """The product of two slopes; nought where the inner one is, even if the outer is infinite as in √max(x, 0)."""
+    if is_zero(inner):
+        return const(0.0)
+    if inner.op == "where":
+        c, a, b = inner.args
+        return where(c, _chain(outer, a), _chain(outer, b))
+    return outer * inner
+
+
 def _slope(node: Expr, d: Mapping[Expr, Expr]) -> Expr:
     """The derivative of one node, given those of its operands."""
     if node.op in _SLOPES:
         (a,) = node.args
-        return const(0.0) if is_zero(d[a]) else _SLOPES[node.op](node, a) * d[a]
+        return _chain(_SLOPES[node.op](node, a), d[a])
     if node.op == "neg":
         return -d[node.args[0]]
     if node.op == "where":
@@ -151,7 +161,7 @@ def _power_slope(node: Expr, d: Mapping[Expr, Expr]) -> Expr:
     if is_zero(d[b]):
         c = constant_value(b)
         lower = a ** (b - 1 if c is None else c - 1)
-        return (b if c is None else c) * lower * d[a]
+        return _chain((b if c is None else c) * lower, d[a])
     growth = _call("log", a) * d[b]
     return node * (growth if is_zero(d[a]) else growth + b * d[a] / a)
 

@@ -249,3 +249,14 @@ def test_discrete_methods_move_by_bounded_steps_and_refuse_what_lies_between_the
     with pytest.raises(ValueError, match="bound"):
         sim.simulate(sim.SDE({"x": 0}, {"x": 1}, bounds={"x": sim.Reflecting(0, None)}), {"x": 1.0}, [1.0], dt=0.25,
                      method=method.name)  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["milstein", "milstein_free", "implicit_milstein", "milstein_stratonovich", None])
+@pytest.mark.parametrize("noise", ["s*sqrt(max(x, 0))", "s*max(x, 0)**0.5"])
+def test_a_noise_that_ends_at_a_root_of_nought_is_stepped_past_it(method, noise):
+    model = sim.SDE({"x": "k*(th - x)"}, {"x": noise}, parameters={"k": 1.0, "th": 0.02, "s": 0.6})
+    ds = sim.simulate(model, {"x": 0.02}, [5.0], members=2000, dt=0.01, method=method, seed=1)
+    assert not ds.status.any()
+    assert float(ds.x.min()) < 0.001
+    spread = float(ds.x.std()) / 2000**0.5
+    assert abs(float(ds.x.mean()) - 0.02) < 4.0 * spread + 0.005  # a Feller ratio of 0.1: the bias of h = 0.01 is seen
