@@ -168,20 +168,40 @@ def machine() -> dict[str, Any]:
     return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "versions": versions}
 
 
+def _summary(race: dict[str, dict[str, float]]) -> list[str]:
+    """ns of ours on one thread and on all, their ratio, our speed as a fraction of C's, how much slower peers are.
+
+    NumPy, on one core, is held against one thread; the others, on all cores, against all.
+    """
+    one, every, c = "sdesim, 1 thread", "sdesim", "hand-written C, 1 thread"
+    peers = {"NumPy, 1 thread": one, "JAX scan": every, "diffrax": every, "torchsde": every}
+    lines = ["| | ns, 1 thread | ns, all | all over 1 | of C | " + " | ".join(f"{p} ×" for p in peers) + " |",
+             "| --- |" + " ---: |" * (4 + len(peers))]  # fmt: skip
+
+    def ratio(row: dict[str, float], a: str, b: str) -> str:
+        return f"{row[a] / row[b]:.2f}" if a in row and b in row else "–"
+
+    for problem, row in race.items():
+        if one in row:
+            cells = [f"{row[one]:.2f}", f"{row[every]:.2f}", ratio(row, one, every), ratio(row, c, one)]
+            lines.append(f"| {problem} | " + " | ".join([*cells, *(ratio(row, p, b) for p, b in peers.items())]) + " |")
+    higher = {name: None for row in race.values() if one not in row for name in row}
+    lines += ["", "| ns | " + " | ".join(higher) + " |", "| --- |" + " ---: |" * len(higher)]
+    for problem, row in race.items():
+        if one not in row:
+            cells = [f"{row[name]:.1f}" if name in row else "–" for name in higher]
+            lines.append(f"| {problem} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
 def report(found: dict[str, Any]) -> str:
     """The results as Markdown tables."""
     place = found["machine"]
     words = f"{place['cores']} cores of {place['cpu']}; " + ", ".join(f"{k} {v}" for k, v in place["versions"].items())
     lines = ["# Speed of SDE ensembles", "", f"{words}. float64, {found['steps']} steps, best of three runs.", "",
              "Made by `python benchmarks/sde_speed.py`.", "",
-             "## ns per path and step, and how many times ours", ""]  # fmt: skip
-    for problem, row in found["race"].items():
-        lines += [f"**{problem}**", "", "| | ns | slower than ours |", "| --- | ---: | ---: |"]
-        for name, value in row.items():
-            single = "sdesim, 1 thread" if "1 thread" in name else "sdesim"
-            base = row.get(single, min((v for k, v in row.items() if k.startswith("sdesim")), default=np.nan))
-            lines.append(f"| {name} | {value:.2f} | {value / base:.2f} |")
-        lines.append("")
+             "## ns per path and step; × tells how many times slower than ours", ""]  # fmt: skip
+    lines += _summary(found["race"])
     kept = found["statistics"]
     lines += ["## Statistics", "", "| OU | s | more than nothing |", "| --- | ---: | ---: |"]
     lines += [f"| {name} | {value:.3f} | {100 * (value / kept['nothing kept'] - 1):+.1f} % |" for name, value in
