@@ -4,7 +4,8 @@
     constant coefficients, u or flux given  diagonal in the modes of the grid: FFT, DCT, DST
     the same but for one axis               modes along the others, elimination along it (`implicit_lines`)
     symmetric                               conjugate gradients with multigrid, to a tolerance
-    any other, and where those stall        sparse LU
+    any other, where those stall, planes    sparse LU
+      of cells that are long and thin
 
 Every solver makes the same bits of a member whatever members it shares the call with.
 """
@@ -25,6 +26,9 @@ from sdesim.spectral import Transform, kind_of
 
 Array: TypeAlias = NDArray[np.float64]
 Coefficients: TypeAlias = Mapping[tuple[int, ...], Array]
+
+
+_LOPSIDED = 100.0
 
 
 class Solver:
@@ -103,9 +107,19 @@ def _part(operator: Operator, i: int, a: float) -> _Part | Lines:
     by_lines = lines(operator, i, own, a)
     if by_lines is not None:
         return by_lines
-    if is_symmetric(own, operator.weights) and all(sum(map(abs, offset)) <= 1 for offset in own):
+    near = all(sum(map(abs, offset)) <= 1 for offset in own)
+    if near and is_symmetric(own, operator.weights) and not _is_lopsided(operator, own, a):
         return _Iterative(operator, i, own, a)
     return _Sparse(own, operator.shape, a)
+
+
+def _is_lopsided(operator: Operator, own: Coefficients, a: float) -> bool:
+    """Whether uneven cells of a plane couple so much more along one axis that point smoothing cannot do."""
+    if operator.weights is None or len(operator.shape) != 2:
+        return False
+    by_axis = [sum((a * np.abs(c) for offset, c in own.items() if offset[k]), np.zeros(1)) for k in range(2)]
+    weak, strong = np.minimum(*by_axis), np.maximum(*by_axis)
+    return bool(np.any(strong > _LOPSIDED * (1.0 + weak)))
 
 
 def is_symmetric(own: Coefficients, weights: Array | None = None) -> bool:

@@ -279,3 +279,17 @@ def test_gershgorin_bounds_the_spectrum_where_cells_differ(model):
     largest = np.abs(np.linalg.eigvals(np.array(columns).T)).max()
     (bound,) = spectra(discretise(model), {}, np.ones((1, 1, *shape)), [0.0])
     assert largest <= bound.diffusion * (1 + 1e-12) <= 2.5 * largest
+
+
+@pytest.mark.parametrize("strength, solver", [(0.0, "modes"), (0.5, "multigrid conjugate gradients"), (0.97, "sparse LU")])
+def test_implicit_solvers_agree_however_thin_the_cells(strength, solver):
+    # D = 1 + xy couples the axes, so that no modes are left where cells are uneven; against steps of RKL2
+    n = 24
+    grid = Grid(x=stretched(n, strength=strength), y=stretched(n, strength=strength))
+    D = 1.0 if strength == 0.0 else "1 + x*y"
+    model = PDE(grid, diffusivity=D, boundary={"x": (Dirichlet(1.0), Neumann()), "y": Neumann()})
+    u = np.random.default_rng(7).random((1, 1, n, n))
+    states, _, notes = stencil_run(model, "tr_bdf2", u, None, [0.0, 0.1], 1e-3, members=[0])
+    assert notes["solver"] == solver
+    explicit, _, _ = stencil_run(model, "rkl2", u, None, [0.0, 0.1], 5e-4, members=[0])
+    assert np.abs(states[-1] - explicit[-1]).max() < 2e-5
