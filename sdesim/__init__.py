@@ -20,6 +20,7 @@ _HOME = {
     "SDE": "models.sde",
     "PDE": "models.pde",
     "Jump": "models.jumps",
+    "AccuracyWarning": "forecast",
     "Grid": "grids",
     "RadialGrid": "curved",
     "SphereGrid": "curved",
@@ -45,6 +46,7 @@ _HOME = {
     "open": "storage",
 }
 __all__ = [
+    "AccuracyWarning",
     "Absorbing",
     "ColouredNoise",
     "Dirichlet",
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from sdesim.estimation.estimate import estimate
     from sdesim.exits import survival
     from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
+    from sdesim.forecast import AccuracyWarning
     from sdesim.grids import Grid
     from sdesim.models.fokker_planck import fokker_planck
     from sdesim.models.jumps import Jump

@@ -56,13 +56,13 @@ def fitting(model: PDE, method: Method, states: Array, parameters: Mapping[str, 
     steps = np.full(members, span)
     for name in model.state:
         with np.errstate(all="ignore"):
-            own = _steps_of(model, name, _environment(model, states, parameters, t), members, aim, span)
+            own = _steps_of(model, name, environment(model, states, parameters, t), members, aim, span)
         steps = np.minimum(steps, own)
     return steps
 
 
 def _steps_of(model: PDE, name: str, env: Mapping[Any, Any], members: int, aim: float, span: float) -> Array:
-    reaction, slope, bend = _rates(model, name, env, members)
+    reaction, slope, bend = rates(model, name, env, members)
     reaction = np.maximum(reaction, 1.0 / span)  # for sources that change with time
     k, decay = _spectrum(model, name, env, members)
     h = np.full(members, span)
@@ -74,7 +74,7 @@ def _steps_of(model: PDE, name: str, env: Mapping[Any, Any], members: int, aim: 
         h = np.where(long, 0.5 * h, h)
 
 
-def _environment(model: PDE, states: Array, parameters: Mapping[str, Any], t: float) -> dict[Any, Any]:
+def environment(model: PDE, states: Array, parameters: Mapping[str, Any], t: float) -> dict[Any, Any]:
     """Everything that expressions may name, shaped (members, *space); slopes by differences."""
     lead = (-1,) + (1,) * model.grid.dimension
     env: dict[Any, Any] = {**model.grid.mesh, **model.fields, "t": np.float64(t)}
@@ -88,7 +88,7 @@ def _environment(model: PDE, states: Array, parameters: Mapping[str, Any], t: fl
     return env
 
 
-def _rates(model: PDE, name: str, env: Mapping[Any, Any], members: int) -> tuple[Array, Array, Array]:
+def rates(model: PDE, name: str, env: Mapping[Any, Any], members: int) -> tuple[Array, Array, Array]:
     """r₀, r₁ and r₂ of one state."""
     reaction = model.reaction.get(name, const(0.0))
     slopes = [f"dd{axis}({other})" for axis in model.grid.axes for other in model.state]

@@ -14,6 +14,7 @@ from sdesim.calculus import evaluate
 from sdesim.certificates import certificates, settle
 from sdesim.choice import Choice, check_device, choose
 from sdesim.ensemble import distributions, draw, member_numbers
+from sdesim.forecast import foresee
 from sdesim.initial import is_list, over_members, pde_initial, sde_initial
 from sdesim.kernels.field_reference import Sheet
 from sdesim.methods.bounded import ALIVE, bounded
@@ -218,6 +219,8 @@ def prepare(
     else:
         choice = choose(model, call["method"], call["dt"], clock, state, values)
     check_device(model, choice.method, device)
+    if isinstance(model, PDE):
+        foresee(model, choice, clock, state, values)
     if isinstance(model, SDE) and choice.method.kind == "sde":
         _check_start(model, state, values, float(clock[0]))
     kept = {

@@ -122,6 +122,25 @@ def steps_of(model: PDE, method: str, initial: Array, parameters: Mapping[str, A
     return np.array([ceiling(chosen, s, clock.tolist()) for s in _spectra(stencil, values, initial, clock)])
 
 
+def check_steps(model: PDE, method: str, initial: Array, parameters: Mapping[str, Any], times: Array,
+                dt: float) -> None:
+    """Refuse a step that is beyond the stability limit of a method for any member, as `stencil_run` does in turn."""
+    chosen, clock = _method(model, method), _times(times, None)
+    values = _parameters(model, parameters, initial.shape[1])
+    stencil = _discretise(model, None, float(clock[0]), chosen)
+    if chosen.kind == "stencil":
+        for spectrum in _spectra(stencil, values, initial, clock):
+            plan(chosen, spectrum, clock.tolist(), dt)
+
+
+def central_peclet(model: PDE, method: str, parameters: Mapping[str, Any], initial: Array, t: float) -> float:
+    """The largest cell Péclet number where transport will be central, else 0."""
+    stencil = _discretise(model, None, t, _method(model, method))
+    if stencil.advection != "central":
+        return 0.0
+    return peclet(stencil, _parameters(model, parameters, initial.shape[1]), initial, t)
+
+
 def _cuts(sheet: Sheet | None) -> int:
     return 2 if sheet is not None and sheet.halves else 1
 

@@ -68,7 +68,7 @@ CLOSED = {
               "boundary": {"x": (sim.Neumann("y"), sim.Neumann(-0.5)), "y": sim.Neumann(0.25)}}, {}),
     "flow": ({"diffusivity": 0.1, "velocity": {"y": "cos(x)"}, "boundary": {"y": sim.Periodic()}}, {}),
     "flow that ends at walls": ({"diffusivity": 0.1, "velocity": {"x": "x*(1 - x)"}}, {}),
-    "fourth order": ({"diffusivity": "3*u**2 - 1", "hyperdiffusivity": 0.01,
+    "fourth order": ({"diffusivity": "3*u**2 - 1", "hyperdiffusivity": 0.05,
                       "boundary": {"x": sim.Periodic(), "y": sim.Periodic()}}, {"method": "etdrk4", "dt": 1e-3}),
 }
 

@@ -413,7 +413,7 @@ def test_a_dataset_that_lost_its_provenance_says_so(whole):
 
 
 def test_unknown_names_of_the_library_list_what_there_is():
-    with pytest.raises(AttributeError, match="it has Absorbing"):
+    with pytest.raises(AttributeError, match="it has AccuracyWarning"):
         sim.simulat  # noqa: B018
 
 
