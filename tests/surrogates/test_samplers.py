@@ -63,7 +63,7 @@ def test_heun_has_the_variance_of_theory_in_every_mode(name):
     assert torch.allclose(heun_ratio(name, 400), truth(law()), rtol=2e-3)
 
 
-@pytest.mark.parametrize("name", sorted(PROCESSES))
+@pytest.mark.parametrize("name", sorted({*PROCESSES} - {"chain"}))  # a chain's rate jumps at integers: no order there
 def test_heun_is_of_second_order(name):
     errors = [float((heun_ratio(name, n) - truth(law())).abs().max()) for n in (100, 200, 400)]
     orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
