@@ -56,5 +56,8 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_bits():
         pid = next(iter(client.run(os.getpid).values()))
         os.kill(pid, signal.SIGKILL)
         spread = particles(members=4000, client=client, chunks={"member": 300})
+        kept = particles(members=4000, client=client, save="statistics")
     assert spread.identical(whole)
     assert np.isfinite(spread.x).all()
+    np.testing.assert_allclose(kept.x_mean, whole.x.mean("member"), rtol=1e-11, atol=1e-14)
+    assert kept.attrs["members"] == 4000 and (kept.v_histogram.sum("bin") == 4000).all()
