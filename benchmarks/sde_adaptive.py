@@ -20,18 +20,18 @@ from sdesim.integrate_adaptive import integrate_adaptive
 from sdesim.methods import find
 from sdesim.methods.adaptive import control
 
-MEMBERS = np.arange(512)
+MEMBERS = np.arange(256)
 PROBLEMS: dict[str, tuple[Any, str, float, list[float], list[float], list[int], list[float]]] = {
     # model, method, span, start, size of each state (atol = size·rtol), numbers of fixed steps, tolerances
     "3/2 volatility with bursts, dv = 2v(1 − v) dt + 2v^{3/2} dW": (
         sim.SDE({"v": "2*v*(1 - v)"}, {"v": "2*v*sqrt(v)"}), "milstein", 8.0, [1.0], [0.1],
-        [256, 1024, 4096, 16384], [0.3, 0.1, 0.03]),
+        [256, 1024, 4096], [0.3, 0.1]),
     "Van der Pol, μ = 30": (
         sim.SDE({"x": "v", "v": "30*(1 - x**2)*v - x"}, {"v": "0.5"}), "shark", 8.0, [0.5, 0.0], [1.0, 30.0],
-        [512, 1024, 2048, 4096], [1.0, 0.1, 0.01]),
+        [512, 1024, 2048], [1.0, 0.1]),
     "quartic well from afar, dx = −x³ dt + dW, x₀ = 100": (
         sim.SDE({"x": "-x**3"}, {"x": "1"}), "sra1", 8.0, [100.0], [1.0],
-        [4096, 16384, 65536, 262144], [1e-1, 1e-2, 1e-3]),
+        [16384, 65536], [1e-1, 1e-2]),
 }  # fmt: skip
 
 
