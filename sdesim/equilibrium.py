@@ -16,6 +16,7 @@ import numpy as np
 from sdesim.calculus import free_symbols
 from sdesim.datasets import to_dataset
 from sdesim.ensemble import available_threads
+from sdesim.gridded import with_grid
 from sdesim.kernels.implicit_steady import Steady, relax
 from sdesim.models.pde import PDE
 from sdesim.runs import prepare
@@ -80,7 +81,7 @@ def steady(
             "method": "Newton led by time", "solver": ", ".join(dict.fromkeys(s.solver for s in found)),
             "newton_steps": max(s.iterations for s in found), "rate_left": max(s.residual for s in found),
         })
-    return ds.isel(time=0, drop=True)
+    return with_grid(ds, model).isel(time=0, drop=True)
 
 
 def _check(model: PDE, tolerance: float) -> None:

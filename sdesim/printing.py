@@ -82,7 +82,7 @@ def name_to_latex(name: str) -> str:
     """
     if name.startswith("dd") and name.endswith(")"):
         axis, _, state = name[2:-1].partition("(")
-        return rf"\partial_{{{axis}}} {name_to_latex(state)}"
+        return rf"\partial_{{{name_to_latex(axis)}}} {name_to_latex(state)}"
     stem, _, below = name.partition("_")
     digits = stem.rstrip("0123456789")
     if digits != stem and digits and not below:

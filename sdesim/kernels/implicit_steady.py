@@ -119,16 +119,19 @@ def _fastest(jacobian: Operator) -> float:
 
 def _keep(change: Array, jacobian: Operator, kept: list[int]) -> Array:
     """Take out of a step what it would change of integrals that nothing changes."""
-    weights = jacobian.weights if jacobian.weights is not None else np.ones(1)
     for i in kept:
-        change[i] -= np.mean(change[i] * weights)
+        change[i] -= _mean(change[i], jacobian)
     return change
 
 
+def _mean(values: Array, jacobian: Operator) -> float:
+    """The mean over the field's cells by their volumes."""
+    return float(np.mean(values) if jacobian.measure is None else np.sum(values * jacobian.measure))
+
+
 def _check_balance(stencil: Stencil, jacobian: Operator, F: Array, kept: list[int], first: float) -> None:
-    weights = jacobian.weights if jacobian.weights is not None else np.ones(1)
     for i in kept:
-        net, name = float(np.mean(F[i] * weights)), stencil.model.state[i]
+        net, name = _mean(F[i], jacobian), stencil.model.state[i]
         if abs(net) > 1e-9 * max(first, 1e-300):
             raise ValueError(
                 f"there is no steady state: nothing takes out what sources and edges bring to {name}, "
