@@ -25,7 +25,7 @@ from sdesim.choice import Choice
 from sdesim.expressions import Expr, const, is_zero
 from sdesim.fields import ColouredNoise
 from sdesim.grids import Grid
-from sdesim.methods.bent import at_rest
+from sdesim.methods.bent import at_rest, bent
 from sdesim.models.pde import PDE
 from sdesim.own_steps import environment, rates
 
@@ -64,7 +64,7 @@ def foresee(model: PDE, choice: Choice, clock: Array, initial: Array, parameters
 
 def _spread(parameters: Mapping[str, Any], members: int) -> NDArray[np.int64]:
     """Places of members to look at: evenly over all, and those of extreme parameters."""
-    extreme = [int(k) for v in parameters.values() if np.ndim(v) for k in (np.argmin(v), np.argmax(v))]
+    extreme = [int(k) for v in parameters.values() if np.ndim(v) == 1 for k in (np.argmin(v), np.argmax(v))]
     even = np.linspace(0, members - 1, min(members, _MEMBERS)).round().astype(int).tolist()
     return np.array(sorted({*extreme, *even}), np.int64)
 
@@ -118,9 +118,12 @@ def _unresolved_fronts(model: PDE, u: Array, env: Mapping[Any, Any]) -> Iterator
 def _front(model: PDE, name: str, u: Array, env: Mapping[Any, Any]) -> float:
     """√(D/R′), or √(κ/−D) with a fourth-order term; ∞ where nothing grows into fronts."""
     term = at_rest(model, name)
+    if model.is_linear:
+        return np.inf
     if name in model.hyperdiffusivity:
         D, kappa = (_least(node, env) for node in (term, model.hyperdiffusivity[name]))
-        return float(np.sqrt(kappa / -D)) if D < 0.0 < kappa else np.inf
+        phases = D < 0.0 < kappa and bent(model, name) is not None  # not the waves of a constant D < 0
+        return float(np.sqrt(kappa / -D)) if phases else np.inf
     slope = differentiate(model.reaction.get(name, const(0.0)), name)
     drivers = frozenset(free_symbols(term)) if isinstance(term, Expr) else frozenset()
     if is_zero(differentiate(slope, name)) or drivers & model.variable_names or not _least(term, env) > 0.0:
