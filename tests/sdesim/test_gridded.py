@@ -126,3 +126,14 @@ def test_grids_of_a_configuration():
     assert grid(x=[0.0, 1.0, 12], y=[0.0, 1.0, 12], mask=DISK.tolist()) == GRIDS["mask"]
     with pytest.raises(config.ConfigError, match="unknown entry 'spin'"):
         grid(lat=6, lon=10, spin=1.0)
+
+
+def test_steady_states_know_the_mask_and_the_volumes():
+    held = sim.PDE(GRIDS["mask"], diffusivity=1.0, boundary={"x": sim.Dirichlet(2.0), "mask": sim.Dirichlet(2.0)})
+    ds = sim.steady(held, 0.0)
+    assert np.isnan(ds.u.values[..., DISK]).all()
+    assert np.allclose(ds.u.values[..., ~DISK], 2.0, rtol=1e-9)
+    # nothing holds the mean, which stays: ∇²u = −sin φ on a sphere of radius 2 is met by u = 2 sin φ
+    globe = sim.PDE(sim.SphereGrid(lat=16, lon=8, radius=2.0), diffusivity=1.0, reaction="sin(pi*lat/180)")
+    found = sim.steady(globe, 3.0)
+    assert np.abs(found.u - 3.0 - 2.0 * np.sin(np.radians(found.lat))).max() < 0.02
