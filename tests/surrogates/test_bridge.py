@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -134,26 +135,37 @@ def slope_of(module, x0: torch.Tensor) -> tuple[float, float]:
     return float((x0 * (y - y.mean(0))).mean() / x0.var()), float(y.std())
 
 
-def test_training_finds_the_bridge_from_a_wrong_gaussian():
-    """The network corrects a reference that believes in other laws: slope C/A and the end's spread within 8 %."""
+def trained(transport: bool, rounds: int, steps: int) -> tuple[list[tuple[float, float]], float]:
+    """(slope of the end on the start, the end's spread) after each round, from a reference that believes in other laws,
+    and the bridge's own slope C/A."""
     sigma, (x0, x1) = 1.0, pairs(2000, 0)
-    modes = SpectralModes((2,), ("reflect",))
-    one = torch.ones(1, 2, dtype=F64)
+    modes, one = SpectralModes((2,), ("reflect",)), torch.ones(1, 2, dtype=F64)
     wrong = GaussianBridge.between(Gaussian.of_spectrum(modes, one), Gaussian.of_spectrum(modes, 0.5 * one), sigma)
     torch.manual_seed(0)
     module = BridgeNetwork(Small(3, 2, features=11, boundary=("reflect",)), wrong.to(torch.zeros(())))
-    source = _Unpaired(InMemory(x0, None, 0), InMemory(x1, None, 1))
-    before = slope_of(module, x0)
+    source, found = _Unpaired(InMemory(x0, None, 0), InMemory(x1, None, 1)), [slope_of(module, x0)]
+    for number in range(1 + rounds):
+        if number:
+            source = InMemory(*sur.Bridge(["u"])._own_pairs(module, x0, x1, number), number)
+        loss = partial(_loss, transport=transport and number == 0)
+        train(module, source, Budget(steps=steps), seed=number, settings=Settings(batch=128), loss=loss)
+        found.append(slope_of(module, x0))
+    return found, float(coupling(torch.eye(1, dtype=F64), 4.0 * torch.eye(1, dtype=F64), sigma))
 
-    def loss(*args):
-        return _loss(*args, transport=True)
 
-    train(module, source, Budget(steps=350), settings=Settings(batch=128), loss=loss)
-    slope, spread = slope_of(module, x0)
-    want = float(coupling(torch.eye(1, dtype=F64), 4.0 * torch.eye(1, dtype=F64), sigma))
-    assert slope == pytest.approx(want, rel=0.08)
-    assert spread == pytest.approx(2.0, rel=0.06)
+def test_training_finds_the_bridge_from_a_wrong_gaussian():
+    """Pairs by transport: slope within 8 %, spread within 6 %; the reference alone is off by more than 30 %."""
+    (before, after), want = trained(True, 0, 250)
+    assert after[0] == pytest.approx(want, rel=0.08)
+    assert after[1] == pytest.approx(2.0, rel=0.06)
     assert abs(before[0] - want) > 0.3 * want
+
+
+def test_rounds_lead_to_the_bridge_from_pairs_that_are_none_of_its():
+    """Independent pairs: too little is kept at first; two rounds of the network's own pairs repair it."""
+    (_, first, *_, last), want = trained(False, 2, 200)
+    assert first[0] < 0.94 * want
+    assert last[0] == pytest.approx(want, rel=0.03)
 
 
 def ensembles(n: int = 400) -> tuple[xr.Dataset, xr.Dataset]:
@@ -171,7 +183,7 @@ def ensembles(n: int = 400) -> tuple[xr.Dataset, xr.Dataset]:
 def test_from_a_cheap_ensemble_to_an_expensive_one(tmp_path):
     cheap, fine = ensembles()
     options = {"widths": [12, 24], "depth": 1, "embedding": 32}
-    bridge = sur.Bridge(["u"], sigma=0.5, network=options, rounds=1, device="cpu").fit(cheap, fine, steps=300, batch=32)
+    bridge = sur.Bridge(["u"], sigma=0.5, network=options, rounds=1, device="cpu").fit(cheap, fine, steps=200, batch=32)
     fresh = ensembles(500)[0].isel(member=slice(400, 500))
     moved, plain = (bridge.translate(fresh, seed=1, steps=25, law=law) for law in ("network", "gaussian"))
     assert moved.u.dims == fine.u.dims
