@@ -26,6 +26,7 @@ def particles(**options):
     )  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:v makes interfaces")  # bits, not patterns, are looked at
 @pytest.mark.parametrize("make", [patterns, particles])
 def test_the_size_of_a_group_and_the_company_change_no_bit(make):
     whole = make(members=12)
