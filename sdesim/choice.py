@@ -70,11 +70,8 @@ def check_device(model: SDE | PDE, method: Method, device: str) -> None:
     >>> from sdesim.methods import find
     >>> check_device(SDE({"x": "-x"}, {"x": 1}), find("heun", ("sde",)), "cuda")
     """
-    if device == "cuda" and method.kind in ("law", "implicit", "spectral"):
-        if isinstance(model, SDE):
-            able = [m.name for m in rows(("sde",)) if m.refusal(model) is None]
-        else:
-            able = [m.name for m in rows(("stencil",)) if model.noise_kind in ("none", *m.noise)]
+    if device == "cuda" and isinstance(model, PDE) and method.kind in ("implicit", "spectral"):
+        able = [m.name for m in rows(("stencil",)) if model.noise_kind in ("none", *m.noise)]
         raise ValueError(f'{method.name} has no CUDA source: with device="cuda" use one of {", ".join(able)}, or '
                          'device="cpu"')  # fmt: skip
 

@@ -125,8 +125,7 @@ class Run:
         if isinstance(self.model, SDE):
             if self.choice.method.kind == "law":
                 start = np.vstack([start, np.full(len(numbers), ALIVE)]) if self.absorbs else start
-                states = integrate_exact.sample(self.model, self.choice.method, start, own, self.clock,
-                                                seed=self.seed, members=numbers)  # fmt: skip
+                states = integrate_exact.sample(self.model, self.choice.method, start, own, self.clock, **common)
                 return states, np.where(np.isfinite(states).all(axis=(0, 1)), 0, 1).astype(np.int8), {}
             step = self.choice.dt or 1.0  # an SDE's choice always has a step
             model, method = self.model, self.choice.method

@@ -11,6 +11,7 @@ Counter-based generation (Philox 4×32-10; Salmon, Moraes, Dror & Shaw, SC'11, d
   auxiliary   channel = k ≪ 16 | c for the (k+1)-th further normal of Wiener process c in the same step
   jumps       counter (member, step, k, purpose | i ≪ 8): event k of a step; a count, as a normal: (…, channel, purpose)
   tree        counter (member, step, node, purpose | c ≪ 8): what halves a node of process c, see `kernels.sde_tree`
+  exact laws  counter (member, transition, k, purpose | kind ≪ 8), see `methods.exact_draws`
 
 Both normals of a Box–Muller pair (Box & Muller 1958) belong to one member. `normal_quantile`, the inverse of the
 normal distribution function, stands beside it for points that are not random (Sobol'), where being monotone matters.
@@ -46,6 +47,7 @@ class Purpose(IntEnum):
     TREE = 8
     JUMP = 9
     COUNT = 10
+    LAW = 12
 
 
 _LOW = 0xFFFFFFFF

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from sdesim.arithmetic import NUMPY, Machine
 from sdesim.boundaries import Absorbing, Reflecting
 from sdesim.calculus import evaluate, substitute
 from sdesim.expressions import Expr
@@ -56,11 +57,11 @@ _FORMULAS = {
 _NODES = {name: parse(text) for name, text in _FORMULAS.items()}
 
 
-def formula(name: str, **values: Any) -> Any:
-    """A formula on arrays, or on the symbols of a trace: the same operations in the same order."""
+def formula(name: str, m: Machine = NUMPY, /, **values: Any) -> Any:
+    """A formula on a machine's values, or on the symbols of a trace: the same operations in the same order."""
     if any(isinstance(v, Expr) for v in values.values()):
         return substitute(_NODES[name], values)
-    return evaluate([_NODES[name]], values)[0]
+    return evaluate([_NODES[name]], values, m)[0]
 
 
 def check_bounds(model: SDE, method: Method) -> None:

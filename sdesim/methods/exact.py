@@ -1,8 +1,8 @@
 """Exact sampling of SDEs whose transition law is known, recognised on the expressions; h is a whole save interval.
 
   linear      dX = (A X + b) dt + B dW        X_h = e^{Ah} X + ∫₀ʰ e^{As} b ds + L z,  LLᵀ = ∫₀ʰ e^{As} BBᵀ e^{Aᵀs} ds
-              the integrals by Van Loan's block exponential (IEEE Trans. Autom. Control 23, 1978) on a short interval,
-              then doubling: Q₂ₛ = Qₛ + e^{As} Qₛ e^{Aᵀs}
+              by Taylor series on a short interval, Q' = AQ + QAᵀ + BBᵀ (Van Loan, IEEE Trans. Autom. Control 23,
+              1978), then doubling: Q₂ₛ = Qₛ + e^{As} Qₛ e^{Aᵀs}
   geometric   dX_i = a_i X_i dt + Σ_c b_ic X_i dW_c       X_i exp((a_i − ½Σ_c b_ic²)h + Σ_c b_ic W_c)
   square root dX = (a − κX) dt + σ√X dW       c χ'²_d(λ), c = σ²(1 − e^{−κh})/4κ, d = 4a/σ², λ = X e^{−κh}/c
               (Cox, Ingersoll & Ross 1985; squared Bessel for κ = 0). For d > 1, χ'²_d(λ) = (z + √λ)² + χ²_{d−1}, else
@@ -14,21 +14,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from sdesim.arithmetic import Machine, Value
 from sdesim.boundaries import Absorbing, Reflecting
 from sdesim.calculus import differentiate, evaluate, free_symbols, substitute
 from sdesim.expressions import Expr, const, is_zero, symbol
 from sdesim.methods.exact_bounded import absorbed, reflected
-from sdesim.methods.exact_draws import Array, Draws, semidefinite_root, values_of
+from sdesim.methods.exact_draws import Array, Draws, Growth, Transition, affine, semidefinite_root, values_of
 from sdesim.methods.exact_driven import bridge, driven
 from sdesim.methods.method import Method
 from sdesim.models.jumps import refuse_jumps
 from sdesim.models.sde import SDE
+from sdesim.poisson import poisson_quantile
+
+_TERMS = 20  # of a Taylor series for ‖As‖ ≤ ½, where they fall as 1/k!
 
 
 @dataclass(frozen=True)
@@ -185,10 +189,8 @@ def _absorbed(model: SDE, drift: Mapping[str, Expr]) -> Law | None:
     return Law("absorbed", {"mu": a - 0.5 * (b * b), "sigma": b, "log": True, **law})
 
 
-def transition(
-    model: SDE, parameters: Mapping[str, Any], y: Array, t: float, h: float
-) -> Callable[[Array, Draws], Array]:
-    """The sampler X ↦ X_h of states (state, member) from t to t + h; `y` is one such state, to check.
+def transition(model: SDE, parameters: Mapping[str, Any], y: Array, t: float, h: float) -> Transition:
+    """The transition X ↦ X_h of states (state, member) from t to t + h; `y` is one such state, to check.
 
     With bounds that absorb, the last state is the time of exit, as in `bounded`.
 
@@ -196,10 +198,10 @@ def transition(
     """
     law = recognise(model)
     with np.errstate(all="ignore"):
-        return _SAMPLERS[law.form](model, law.coefficients, {**parameters, "t": t}, y, h)
+        return _TRANSITIONS[law.form](model, law.coefficients, {**parameters, "t": t}, y, h)
 
 
-def _linear_sampler(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Any:
+def _linear_transition(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Transition:
     d, m = len(model.states), len(model.channels)
     entries = [*(slope for row in law["A"] for slope in row), *law["b"], *model.noise.values(), const(0.0)]
     flat = np.stack(np.broadcast_arrays(*values_of(entries, p)), axis=-1)  # (member if they differ, entry)
@@ -208,13 +210,7 @@ def _linear_sampler(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y:
     for k, (s, c) in enumerate(model.noise):
         B[..., model.states.index(s), model.channels.index(c)] = flat[..., d * d + d + k]
     F, shift, Q = linear_law(A, b, B @ np.swapaxes(B, -1, -2), h)
-    L = semidefinite_root(Q)
-
-    def sample(x: Array, draws: Draws) -> Array:
-        z = np.stack([draws.normal(k) for k in range(d)], axis=-1)[..., None] if m else np.zeros((x.shape[1], d, 1))
-        return np.asarray((F @ x.T[..., None] + shift[..., None] + L @ z)[..., 0].T)
-
-    return sample
+    return affine(F, shift, semidefinite_root(Q) if m else None)
 
 
 def linear_law(A: Array, b: Array, BB: Array, h: float) -> tuple[Array, Array, Array]:
@@ -224,73 +220,72 @@ def linear_law(A: Array, b: Array, BB: Array, h: float) -> tuple[Array, Array, A
     >>> F.round(12).item(), shift.round(12).item(), Q.round(12).item()
     (0.5, 1.0, 0.75)
     """
-    from scipy.linalg import expm
-
-    d = A.shape[-1]
-    norm = float(np.max(np.abs(A).sum(axis=-1), initial=0.0)) * h
-    doublings = max(0, int(np.ceil(np.log2(max(norm, 1e-300)))) + 1)
+    size = np.abs(A)
+    norm = np.max(np.maximum(size.sum(axis=-1), size.sum(axis=-2)), axis=-1, initial=0.0) * h
+    doublings = np.maximum(0, np.ceil(np.log2(np.maximum(norm, 1e-300))) + 1)[..., None, None]  # each matrix its own
     s = h / 2.0**doublings
-    block = np.zeros((*A.shape[:-2], 2 * d + 1, 2 * d + 1))
-    block[..., :d, :d], block[..., :d, d : 2 * d] = -A, BB
-    block[..., d : 2 * d, d : 2 * d] = np.swapaxes(A, -1, -2)
-    whole = expm(block * s)
-    F = np.swapaxes(whole[..., d : 2 * d, d : 2 * d], -1, -2)
-    Q = F @ whole[..., :d, d : 2 * d]
-    affine = np.zeros((*A.shape[:-2], d + 1, d + 1))
-    affine[..., :d, :d], affine[..., :d, d] = A, b
-    shift = expm(affine * s)[..., :d, d]
-    for _ in range(doublings):
-        Q = Q + F @ Q @ np.swapaxes(F, -1, -2)
-        shift = shift + (F @ shift[..., None])[..., 0]
-        F = F @ F
-    return F, shift, 0.5 * (Q + np.swapaxes(Q, -1, -2))
+    F, m, Q = np.broadcast_to(np.eye(A.shape[-1]), A.shape), b[..., None] * s, BB * s
+    sums, step = [F, m, Q], A * s
+    for k in range(1, _TERMS):
+        F, m, Q = step @ F / k, step @ m / (k + 1), (step @ Q + Q @ np.swapaxes(step, -1, -2)) / (k + 1)
+        sums = [whole + term for whole, term in zip(sums, (F, m, Q), strict=True)]
+    F, m, Q = sums
+    for k in range(int(np.max(doublings, initial=0.0, where=np.isfinite(doublings)))):
+        more = k < doublings
+        m, Q = np.where(more, m + F @ m, m), np.where(more, Q + F @ Q @ np.swapaxes(F, -1, -2), Q)
+        F = np.where(more, F @ F, F)
+    return F, m[..., 0], 0.5 * (Q + np.swapaxes(Q, -1, -2))
 
 
-def _geometric_sampler(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Any:
-    a, b = values_of(law["a"], p), dict(zip(law["b"], values_of(law["b"].values(), p), strict=True))
-
-    def sample(x: Array, draws: Draws) -> Array:
-        W = {c: np.sqrt(h) * draws.normal(k) for k, c in enumerate(model.channels)}
-        out = np.empty_like(x)
-        for i, s in enumerate(model.states):
-            own = {c: value for (state, c), value in b.items() if state == s}
-            exponent = (a[i] - 0.5 * sum(v**2 for v in own.values())) * h + sum(v * W[c] for c, v in own.items())
-            out[i] = x[i] * np.exp(exponent)
-        return out
-
-    return sample
+def _geometric_transition(
+    model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float
+) -> Transition:
+    shift, b = values_of(law["a"], p), values_of(law["b"].values(), p)
+    places = tuple((model.states.index(s), model.channels.index(c)) for s, c in law["b"])
+    for (i, _), value in zip(places, b, strict=True):
+        shift[i] = shift[i] - 0.5 * value**2
+    return Transition(Growth(len(shift), places), [*(v * h for v in shift), *(v * np.sqrt(h) for v in b)])
 
 
-def _square_root_sampler(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Any:
-    from scipy import special, stats
+@dataclass(frozen=True)
+class SquareRoot:
+    """c χ'²_d(λ) with the coefficients c, λ/X and d; `narrow` if there are members with d ≤ 1.
 
+    χ²_n is 2Γ(n/2), and Γ(0) = 0.
+    """
+
+    narrow: bool
+
+    def __call__(self, m: Machine, y: Sequence[Value], c: Sequence[Value], draws: Draws) -> list[Value]:
+        (x,), (scale, gain, freedom), half = y, c, m.number(0.5)
+        noncentral = x * gain
+        z = draws.normal(0) + m.sqrt(noncentral)
+        shape, square = half * (freedom - m.number(1.0)), z * z
+        if self.narrow:
+            wide = freedom > m.number(1.0)
+            terms = poisson_quantile(m, half * noncentral, draws.uniform(0))
+            shape = m.select(wide, shape, half * freedom + terms)
+            square = m.select(wide, square, m.number(0.0))
+        return [scale * (square + m.number(2.0) * draws.gamma(shape))]
+
+
+def _square_root_transition(
+    model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float
+) -> Transition:
     a, kappa, sigma = values_of([law["a"], law["kappa"], law["sigma"]], p)
     if np.any(a < 0.0) or np.any(y < 0.0) or np.any(sigma == 0.0):
         got = f"the drift {np.min(a):g} at 0, the state {np.min(y):g}, the noise {np.min(np.abs(sigma)):g}"
         raise ValueError(f"exact: a square-root process has a drift ≥ 0 at 0, a state ≥ 0 and noise; got {got}")
     flat = np.where(kappa == 0.0, 1.0, kappa)
-    c = 0.25 * sigma**2 * np.where(kappa == 0.0, h, -np.expm1(-flat * h) / flat)
+    scale = 0.25 * sigma**2 * np.where(kappa == 0.0, h, -np.expm1(-flat * h) / flat)
     freedom = 4.0 * a / sigma**2
-
-    def sample(x: Array, draws: Draws) -> Array:
-        noncentral = x[0] * np.exp(-kappa * h) / c
-        d, u = np.broadcast_to(freedom, x[0].shape), draws.uniform(0)
-        wide = d > 1.0
-        chi2 = 2.0 * special.gammaincinv(np.where(wide, 0.5 * (d - 1.0), 1.0), u)
-        out = (draws.normal(0) + np.sqrt(noncentral)) ** 2 + chi2
-        if not wide.all():
-            shape = 0.5 * d + stats.poisson.ppf(draws.uniform(1), 0.5 * noncentral)
-            narrow = 2.0 * special.gammaincinv(np.where(shape > 0.0, shape, 1.0), u)
-            out = np.where(wide, out, np.where(shape > 0.0, narrow, 0.0))
-        return np.asarray(c * out)[None]
-
-    return sample
+    return Transition(SquareRoot(bool(np.any(freedom <= 1.0))), [scale, np.exp(-kappa * h) / scale, freedom])
 
 
-_SAMPLERS: dict[str, Callable[..., Callable[[Array, Draws], Array]]] = {
-    "linear": _linear_sampler,
-    "geometric": _geometric_sampler,
-    "square root": _square_root_sampler,
+_TRANSITIONS: dict[str, Callable[..., Transition]] = {
+    "linear": _linear_transition,
+    "geometric": _geometric_transition,
+    "square root": _square_root_transition,
     "driven": driven,
     "driven geometric": driven,
     "bridge": bridge,

@@ -11,53 +11,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from sdesim.arithmetic import Machine, Value, exp, log, maximum, minimum
 from sdesim.methods.bounded import ALIVE, formula
-from sdesim.methods.exact_draws import Array, Draws, values_of
+from sdesim.methods.exact_draws import Array, Draws, Transition, values_of
 from sdesim.models.sde import SDE
+from sdesim.poisson import floor
 
 
-def reflected(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Any:
-    """The sampler of Brownian motion between mirrors."""
+@dataclass(frozen=True)
+class Mirror:
+    """Brownian motion above a mirror, or below it where `high`; the coefficients are μh, σ√h and the bound."""
+
+    high: bool
+
+    def __call__(self, m: Machine, y: Sequence[Value], c: Sequence[Value], draws: Draws) -> list[Value]:
+        (x,), (drift, root, end), zero = y, c, m.number(0.0)
+        free = drift + root * draws.normal(0)
+        away, Y = (end - x, -free) if self.high else (x - end, free)  # below: the mirror image
+        lowest = m.number(0.5) * (Y - m.sqrt(Y * Y + m.number(2.0) * root * root * draws.exponential(0)))
+        # round-off must not leave the bound behind
+        after = maximum(m, zero, away + Y + maximum(m, zero, -away - lowest))
+        return [end - after if self.high else end + after]
+
+
+@dataclass(frozen=True)
+class Mirrors:
+    """Brownian motion without drift between two mirrors; the coefficients are σ√h and the two bounds."""
+
+    def __call__(self, m: Machine, y: Sequence[Value], c: Sequence[Value], draws: Draws) -> list[Value]:
+        (x,), (root, lo, hi), width = y, c, c[2] - c[1]
+        line, period = x + root * draws.normal(0) - lo, m.number(2.0) * width
+        inside = width - m.abs(line - period * floor(m, line / period) - width)
+        return [minimum(m, hi, lo + maximum(m, m.number(0.0), inside))]
+
+
+@dataclass(frozen=True)
+class Absorbed:
+    """(X, time of exit) of Brownian motion, or of its exponential, with one absorbing end.
+
+    The coefficients are μh, σ√h, the bound, the same for the Brownian motion, the time and h.
+    """
+
+    high: bool
+    exponential: bool
+
+    def __call__(self, m: Machine, y: Sequence[Value], c: Sequence[Value], draws: Draws) -> list[Value]:
+        (x, left), (drift, root, wall, level, t, h) = y, c
+        start = log(m, x) if self.exponential else x
+        end = start + drift + root * draws.normal(0)
+        a, b = (level - start, level - end) if self.high else (start - level, end - level)
+        unit = {"a": a, "v": root * root, "h": m.number(1.0)}  # of the interval
+        crossed = formula("crossed", m, b=b, E=draws.exponential(0), **unit) > m.number(0.0)
+        mean = formula("mean", m, a=a, b=b)
+        r = formula("r", m, q=formula("q", m, mean=mean, z2=draws.normal(1), **unit))
+        radius = m.sqrt(m.number(2.0) * draws.exponential(1))
+        s = formula("s", m, mean=mean, r=r, z3=radius, z4=m.number(0.0))
+        gone = left > m.number(ALIVE / 2)
+        place = m.select(crossed, wall, exp(m, end) if self.exponential else end)
+        time = m.select(crossed, t + h * formula("fraction", m, a=a, s=s), left)
+        return [m.select(gone, x, place), m.select(gone, left, time)]
+
+
+def reflected(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Transition:
+    """The transition of Brownian motion between mirrors."""
     mu, sigma = values_of([law["mu"], law["sigma"]], p)
     lo, hi = law["lo"], law["hi"]
-
-    def sample(x: Array, draws: Draws) -> Array:
-        Y = mu * h + sigma * np.sqrt(h) * draws.normal(0)
-        if lo is not None and hi is not None:
-            width = hi - lo
-            return np.asarray(lo + width - np.abs(np.mod(x + Y - lo, 2.0 * width) - width))
-        side, end, Y = (1.0, lo, Y) if lo is not None else (-1.0, hi, -Y)  # below hi: the mirror image
-        lowest = 0.5 * (Y - np.sqrt(Y * Y - 2.0 * sigma**2 * h * np.log(draws.uniform(0))))
-        away = side * (x - end)
-        return np.asarray(end + side * (away + Y + np.maximum(0.0, -away - lowest)))
-
-    return sample
+    drift, root = mu * h, sigma * np.sqrt(h)
+    if lo is not None and hi is not None:
+        return Transition(Mirrors(), [root, np.asarray(lo), np.asarray(hi)])
+    return Transition(Mirror(hi is not None), [drift, root, np.asarray(lo if hi is None else hi)])
 
 
-def absorbed(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Any:
-    """The sampler of (X, time of exit) of Brownian or geometric Brownian motion with one absorbing end."""
+def absorbed(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Transition:
+    """The transition of (X, time of exit) of Brownian or geometric Brownian motion with one absorbing end."""
     mu, sigma = values_of([law["mu"], law["sigma"]], p)
-    high, t = law["hi"] is not None, p["t"]
-    wall = law["hi"] if high else law["lo"]
-    to, back = (np.log, np.exp) if law["log"] else (np.asarray, np.asarray)
+    wall = law["lo"] if law["hi"] is None else law["hi"]
     if law["log"] and np.any(y[0] <= 0.0):
         raise ValueError(f"exact: an absorbed geometric Brownian motion is positive, got the state {np.min(y[0]):g}")
-
-    def sample(x: Array, draws: Draws) -> Array:
-        start, left, v = to(x[0]), x[1], sigma**2
-        end = start + mu * h + sigma * np.sqrt(h) * draws.normal(0)
-        a, b = (to(wall) - start, to(wall) - end) if high else (start - to(wall), end - to(wall))
-        crossed = formula("crossed", a=a, b=b, v=v, h=h, E=-np.log(draws.uniform(0)))
-        mean = formula("mean", a=a, b=b)
-        r = formula("r", q=formula("q", mean=mean, a=a, v=v, h=h, z2=draws.normal(1)))
-        s = formula("s", mean=mean, r=r, z3=np.sqrt(-2.0 * np.log(draws.uniform(1))), z4=0.0)
-        gone, met = left > ALIVE / 2, crossed > 0
-        place = np.where(gone, x[0], np.where(met, wall, back(end)))
-        return np.stack([place, np.where(~gone & met, t + h * formula("fraction", a=a, s=s), left)])
-
-    return sample
+    level = np.log(wall) if law["log"] else wall
+    numbers = [np.asarray(v, np.float64) for v in (wall, level, p["t"], h)]
+    return Transition(Absorbed(law["hi"] is not None, law["log"]), [mu * h, sigma * np.sqrt(h), *numbers])

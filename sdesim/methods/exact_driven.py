@@ -17,24 +17,31 @@ from typing import Any
 
 import numpy as np
 
-from sdesim.methods.exact_draws import Array, Draws, semidefinite_root, values_of
+from sdesim.methods.exact_draws import (
+    Affine,
+    Array,
+    Growth,
+    Transition,
+    affine,
+    entries,
+    lower,
+    semidefinite_root,
+    values_of,
+)  # fmt: skip
 from sdesim.models.sde import SDE
 
 _ACCURACY = 1e-11
 
 
-def driven(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Any:
-    """The sampler of a linear SDE, or of the logarithms of a geometric one."""
+def driven(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Transition:
+    """The transition of a linear SDE, or of the logarithms of a geometric one."""
     F, shift, Q = _moments(model, law, p, h)
-    L, d = semidefinite_root(Q), len(model.states)
-    linear = model.noise_type in ("none", "additive")
-
-    def sample(x: Array, draws: Draws) -> Array:
-        z = np.stack([draws.normal(k) if model.noise else np.zeros(x.shape[1]) for k in range(d)], axis=-1)[..., None]
-        moved = (shift[..., None] + L @ z)[..., 0].T
-        return np.asarray((F @ x.T[..., None])[..., 0].T + moved if linear else x * np.exp(moved))
-
-    return sample
+    d = len(model.states)
+    if model.noise_type in ("none", "additive"):
+        return affine(F, shift, semidefinite_root(Q) if model.noise else None)
+    places = lower(d)
+    weights = entries(semidefinite_root(Q), places)
+    return Transition(Growth(d, places), [*(shift[..., i] for i in range(d)), *weights])
 
 
 def _moments(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], h: float) -> tuple[Array, Array, Array]:
@@ -73,17 +80,13 @@ def _moments(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], h: float)
     return parts(found.y[:, -1])
 
 
-def bridge(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Any:
-    """The sampler of the Brownian bridge, up to its end."""
+def bridge(model: SDE, law: Mapping[str, Any], p: Mapping[str, Any], y: Array, h: float) -> Transition:
+    """The transition of the Brownian bridge, up to its end."""
     t = p["t"]
     T, b, sigma = values_of([law["T"], law["b"], law["sigma"]], p)
     left, after = T - t, T - t - h
     if np.any(left <= 0.0) or np.any(after < -1e-12 * np.abs(T)):
         raise ValueError(f"exact: the Brownian bridge ends at {np.min(T):g}, save times go to {t + h:g}: end there")
-    share, spread = np.minimum(h / left, 1.0), sigma * np.sqrt(h * np.maximum(after, 0.0) / left)
-
-    def sample(x: Array, draws: Draws) -> Array:
-        end = np.where(share == 1.0, b, x[0] + (b - x[0]) * share)
-        return np.asarray(end + spread * draws.normal(0))[None]
-
-    return sample
+    share = np.minimum(h / left, 1.0)
+    root = sigma * np.sqrt(h * np.maximum(after, 0.0) / left)
+    return Transition(Affine(1, ((0, 0),)), [1.0 - share, b * share, root])

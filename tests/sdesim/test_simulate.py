@@ -418,7 +418,6 @@ def test_unknown_names_of_the_library_list_what_there_is():
 
 
 @pytest.mark.parametrize("model, method, able", [
-    (sim.SDE({"x": "-x"}, {"x": "0.5"}), "exact", "heun"),
     (sim.PDE(GRID, diffusivity=0.1), None, "rkl2"),
     (sim.PDE(GRID, diffusivity=0.1), "crank_nicolson", "rkl2"),
     (sim.PDE(GRID, diffusivity=0.1, reaction="u - u**3"), "etdrk4", "rkl2"),
