@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from sdesim.boundaries import NO_FLUX, Condition, Dirichlet, Neumann, Periodic, robin
 from sdesim.calculus import differentiate, evaluate, free_symbols
+from sdesim.coefficients import over_space
 from sdesim.expressions import Expr, const, is_zero
 from sdesim.models.pde import PDE
 from sdesim.walls import MASK
@@ -120,10 +121,9 @@ _MEANINGS = {
 
 def _environment(model: PDE, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Coordinates, coefficient fields and parameters, shaped (members, *space)."""
-    ones = (1,) * model.grid.dimension
     values = {**model.parameters, **parameters}
-    return {**model.grid.mesh, **model.fields,
-            **{name: np.reshape(v, (-1, *ones)) for name, v in values.items()}}
+    return {**model.grid.mesh, **{name: field[None] for name, field in model.fields.items()},
+            **{name: over_space(np.atleast_1d(v), model.grid.dimension) for name, v in values.items()}}
 
 
 def _volumes(model: PDE) -> Any:
@@ -205,7 +205,8 @@ def _inflow(model: PDE, name: str, axis: str, k: int, side: int, condition: Cond
 def _edge_environment(model: PDE, axis: str, k: int, side: int, known: Mapping[str, Any]) -> dict[str, Any]:
     """`known` on the faces of one edge: its own coordinate there, fields from the nearest cells."""
     lo, hi = model.grid.axis(axis)[:2]
-    env = {name: np.take(value, [-side], axis=k) if name in model.fields else value for name, value in known.items()}
+    env = {name: np.take(value, [-side], axis=k + 1) if name in model.fields else value
+           for name, value in known.items()}
     return {**env, axis: np.full((1,) * model.grid.dimension, (lo, hi)[side])}
 
 

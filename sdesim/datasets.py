@@ -60,7 +60,8 @@ def to_dataset(
     space
         axis name -> cell centres, in the order of the arrays' dimensions, e.g. {"y": ..., "x": ...}.
     parameters
-        name -> number (becomes the attribute `parameter_<name>`) or array of shape (member,) (becomes a coordinate).
+        name -> number (becomes the attribute `parameter_<name>`), array of shape (member,) (becomes a coordinate), or
+        of shape (member, *space) (becomes a variable).
     status
         integers of shape (member,), whose meanings are `flags`; left out if None.
     variables
@@ -99,13 +100,17 @@ def to_dataset(
     for name, value in (parameters or {}).items():
         if name in data or name in coordinates:
             raise ValueError(f"the parameter {name!r} has the name of a variable or dimension: rename it")
+        about = {"units": units.get(name, "1"), "long_name": f"parameter {name}"}
         if np.ndim(value) == 0:
             constants[f"parameter_{name}"] = float(np.asarray(value))
+        elif np.ndim(value) > 1:
+            own = ("member", *(dim for dim in dims if dim not in ("member", "time")))
+            data[name] = (own, _shaped(name, value, own, sizes), about)
         else:
             array = _shaped(name, value, ("member",), sizes)
-            coordinates[name] = ("member", array, {"units": units.get(name, "1"), "long_name": f"parameter {name}"})
-    about = {"title": f"ensemble of {', '.join(states) or ', '.join(data)}", "history": f"made by sdesim {version()}"}
-    attrs = {"Conventions": CONVENTIONS, **about, **constants, **(attributes or {})}
+            coordinates[name] = ("member", array, about)
+    made = {"title": f"ensemble of {', '.join(states) or ', '.join(data)}", "history": f"made by sdesim {version()}"}
+    attrs = {"Conventions": CONVENTIONS, **made, **constants, **(attributes or {})}
     check_attributes(attrs, "the Dataset")
 
     def variables_of(entries: Mapping[str, Any]) -> dict[str, xr.Variable]:

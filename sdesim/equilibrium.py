@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sdesim.calculus import free_symbols
+from sdesim.coefficients import of_member
 from sdesim.datasets import to_dataset
 from sdesim.ensemble import available_threads
 from sdesim.gridded import with_grid
@@ -67,8 +68,7 @@ def steady(
         "design": design, "method": None, "dt": None, "seed": seed, "dtype": "float64", "save": "states"})
 
     def one(m: int) -> Steady:
-        own = {name: float(v[m]) if np.ndim(v) else v for name, v in run.parameters.items()}
-        return relax(stencil, own, run.initial[:, m], tolerance)
+        return relax(stencil, of_member(run.parameters, m), run.initial[:, m], tolerance)
 
     with ThreadPoolExecutor(available_threads()) as pool:
         found = list(pool.map(one, range(len(run.numbers))))

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sdesim import arithmetic
 from sdesim.calculus import evaluate
+from sdesim.coefficients import over_space
 from sdesim.expressions import Expr
 from sdesim.grids import Grid
 from sdesim.orthogonal import Orthogonal
@@ -117,6 +118,15 @@ class GaussianField:
         if np.any(std < 0.0):
             raise ValueError(f"std of a GaussianField must not be negative; its lowest value is {np.min(std):g}")
         return np.asarray(mean + std * unit)
+
+    def mean_on(self, grid: Orthogonal, parameters: Mapping[str, Any]) -> NDArray[np.float64]:
+        """The mean in every cell, an array of the grid's shape, for parameters that are numbers.
+
+        >>> GaussianField(mean="2*x").mean_on(Grid(x=(0, 1, 2)), {})
+        array([0.5, 1.5])
+        """
+        known = {**grid.mesh, **parameters}
+        return np.array(np.broadcast_to(_value(self.mean, known, grid, "mean"), grid.shape), np.float64)
 
 
 def spectral_density(transform: Transform, length: Length, smoothness: float | None) -> NDArray[np.float64]:
@@ -249,7 +259,7 @@ def _check_covariance(length: Length, smoothness: float | None) -> None:
 
 def _over_members(value: Any, members: int, grid: Orthogonal) -> Any:
     array = np.asarray(value, dtype=float)
-    return array.reshape(members, *(1,) * grid.dimension) if array.ndim else float(array)
+    return over_space(array, grid.dimension) if array.ndim else float(array)
 
 
 def _value(given: Any, known: Mapping[Any, Any], grid: Orthogonal, what: str) -> Any:

@@ -7,6 +7,7 @@ initial state in a form that provenance keeps and that any subset of members can
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.calculus import evaluate
+from sdesim.coefficients import over_space
 from sdesim.ensemble import distributions, draw, per_member
 from sdesim.expressions import Expr
 from sdesim.fields import GaussianField
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
 from sdesim.parsing import as_expr
-from sdesim.spectral import kind_of
+from sdesim.spectral import Kind, kind_of
 from sdesim.streams import Purpose
 
 if TYPE_CHECKING:
@@ -129,8 +131,14 @@ def pde_initial(
     record: dict[str, Any] = {}
     axes = _axes(given, first_axis)
     for i, (state, value) in enumerate(given.items()):
-        how = {"design": design, "seed": seed, "first_axis": axes.get(state, 0)}
-        fields[i], record[state] = _field(model, i, state, value, numbers, parameters, how)
+        if isinstance(value, GaussianField):
+            kinds = tuple(kind_of(*model.boundary[state][axis]) or "neumann" for axis in model.grid.axes)
+            fields[i] = value.sample(model.grid, seed=seed, members=numbers, kinds=kinds, state=i,
+                                     parameters=parameters)
+            record[state] = value
+        else:
+            how = {"design": design, "seed": seed, "first_axis": axes.get(state, 0)}
+            fields[i], record[state] = _field(model, f"initial {state}", value, numbers, parameters, how)
         if not np.isfinite(fields[i][..., model.grid.wet]).all():
             raise ValueError(f"initial {state} must be finite everywhere; it has {np.isnan(fields[i]).sum()} NaN")
         if model.grid.mask is not None:  # where no field is, a value that no arithmetic minds
@@ -138,20 +146,82 @@ def pde_initial(
     return fields, record
 
 
+def coefficient_fields(
+    model: PDE, given: Mapping[str, Any], numbers: NDArray[np.int64], parameters: Parameters, seed: int
+) -> tuple[PDE, dict[str, NDArray[np.float64]], dict[str, Any]]:
+    """Coefficients that are fields: the model in which they are, those of each member (member, *grid.shape), a record.
+
+    A value of `given` is a GaussianField, a number or expression of coordinates and parameters, an array over the grid
+    or over (member, grid), or a DataArray; names are the model's parameters and coefficient fields. A random field is a
+    function of (seed, name, member). Raises ValueError or TypeError as `pde_initial` does.
+    """
+    fields, record = dict(model.fields), dict[str, Any]()
+    laws = {name: law for name, law in model.random.items() if name not in given}
+    values: dict[str, NDArray[np.float64]] = {}
+    for name, value in {**model.random, **given}.items():
+        if isinstance(value, GaussianField):
+            values[name], laws[name] = _random_field(model, name, value, numbers, parameters, seed), value
+        else:
+            array, value = _given_field(model, name, value, numbers, parameters)
+            if array.ndim == model.grid.dimension:
+                fields[name] = array
+            else:  # a mean of all members given, not of those asked for: what is chosen by it is the same for any
+                everyone = value.transpose("member", ...).values
+                values[name], laws[name] = array, GaussianField(mean=np.mean(everyone, axis=0, dtype=float), std=0.0)
+        record |= {name: value} if name in given else {}
+    for name, array in values.items():
+        if not np.isfinite(array[..., model.grid.wet]).all():
+            raise ValueError(f"parameter {name} must be finite everywhere on the grid; fill or mask it first")
+        if model.grid.mask is not None:
+            array[..., model.grid.mask] = array[..., model.grid.wet].mean(axis=-1, keepdims=True)
+    if given:
+        left = {name: v for name, v in model.parameters.items() if name not in given}
+        model = PDE.from_dict({**model.to_dict(), "parameters": left, "fields": fields,
+                               "random": {name: vars(law) for name, law in laws.items()}})
+    return model, values, record
+
+
+def _given_field(model: PDE, name: str, value: Any, numbers: NDArray[np.int64], parameters: Parameters
+                 ) -> tuple[NDArray[np.float64], Any]:
+    """A coefficient over (member, *space), or over the grid where all members share it; what provenance keeps."""
+    what, grid = f"parameter {name}", model.grid
+    if hasattr(value, "ppf"):
+        raise TypeError(f"{what} is a coefficient field: give a number, an expression, an array, a DataArray or a "
+                        f"GaussianField; got {value!r:.80}")
+    found, kept = _field(model, what, value, numbers, parameters, {"design": "random", "seed": 0})
+    array = np.array(np.broadcast_to(found, np.broadcast_shapes(np.shape(found), grid.shape)))
+    if "member" in getattr(kept, "dims", ()):
+        return array, kept
+    if array.ndim > grid.dimension and len(array) > 1:  # an expression of what members have of their own
+        return array, over_members(array, numbers, grid.axes)
+    return array.reshape(grid.shape), kept
+
+
+def is_field(model: PDE, name: str, value: Any) -> bool:
+    """Whether what a parameter is given is a field over the grid, not a number for each member."""
+    dims = set(getattr(value, "dims", ())) - {"member"}
+    known = name in model.fields or isinstance(value, GaussianField)
+    return known or bool(dims) or is_list(value) and np.ndim(value) > 1
+
+
+def _random_field(model: PDE, name: str, law: GaussianField, numbers: NDArray[np.int64], parameters: Parameters,
+                  seed: int) -> NDArray[np.float64]:
+    """A coefficient's fields; periodic where all states are, else with zero slope at the edges."""
+    edges = {axis: {kind_of(*model.boundary[state][axis]) for state in model.state} for axis in model.grid.axes}
+    kinds: tuple[Kind, ...] = tuple("periodic" if found == {"periodic"} else "neumann" for found in edges.values())
+    return law.sample(model.grid, seed=seed, members=numbers, kinds=kinds, parameters=parameters,
+                      state=zlib.crc32(name.encode()) & 0xFFFFFF, purpose=Purpose.COEFFICIENT)
+
+
 def _spread(values: Any, model: PDE) -> NDArray[np.float64]:
     """Numbers over members as arrays that broadcast against (member, *grid.shape)."""
-    return np.reshape(np.asarray(values, np.float64), (-1,) + (1,) * len(model.grid.shape))
+    return np.asarray(over_space(np.atleast_1d(values), model.grid.dimension))
 
 
 def _field(
-    model: PDE, index: int, state: str, value: Any, numbers: NDArray[np.int64], parameters: Parameters,
-    how: Mapping[str, Any],
+    model: PDE, what: str, value: Any, numbers: NDArray[np.int64], parameters: Parameters, how: Mapping[str, Any],
 ) -> tuple[Any, Any]:  # fmt: skip
-    grid, what = model.grid, f"initial {state}"
-    if isinstance(value, GaussianField):
-        kinds = tuple(kind_of(*model.boundary[state][axis]) or "neumann" for axis in grid.axes)
-        options = {"seed": how["seed"], "members": numbers, "kinds": kinds, "state": index, "parameters": parameters}
-        return value.sample(grid, **options), value
+    grid = model.grid
     if _is_expression(value):
         node = as_expr(value, [*grid.axes, *parameters], what)
         env = {**grid.mesh, **{name: _spread(v, model) for name, v in parameters.items()}}

@@ -161,7 +161,7 @@ def lift_values(form: ModalModel, parameters: Mapping[str, Any]) -> list[Any]:
 
 
 def _parameters(model: PDE, given: Mapping[str, Any], members: int) -> dict[str, Any]:
-    unknown = sorted(set(given) - set(model.parameters))
+    unknown = sorted(set(given) - {*model.parameters, *model.fields})
     if unknown:
         raise KeyError(f"unknown parameter {unknown[0]!r}; the model has {', '.join(model.parameters) or 'none'}")
     values: dict[str, Any] = {}
@@ -171,6 +171,11 @@ def _parameters(model: PDE, given: Mapping[str, Any], members: int) -> dict[str,
             raise ValueError(f"parameter {name} is a number or one number for each of the {members} members; got the "
                              f"shape {value.shape}")
         values[name] = np.ascontiguousarray(value) if value.ndim else float(value)
+    for name in model.fields.keys() & given.keys():
+        value = values[name] = np.ascontiguousarray(given[name], np.float64)
+        if value.shape != (members, *model.grid.shape):
+            raise ValueError(f"the coefficient {name} is one field for each of the {members} members, shape "
+                             f"{(members, *model.grid.shape)}; got the shape {value.shape}")
     return values
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.calculus import differentiate, evaluate, free_symbols
+from sdesim.coefficients import over_space
 from sdesim.expressions import Expr, const, is_zero, symbol
 from sdesim.grids import Grid
 from sdesim.methods.bent import at_rest, bent, fastest_growth
@@ -76,9 +77,9 @@ def _steps_of(model: PDE, name: str, env: Mapping[Any, Any], members: int, aim: 
 
 def environment(model: PDE, states: Array, parameters: Mapping[str, Any], t: float) -> dict[Any, Any]:
     """Everything that expressions may name, shaped (members, *space); slopes by differences."""
-    lead = (-1,) + (1,) * model.grid.dimension
     env: dict[Any, Any] = {**model.grid.mesh, **model.fields, "t": np.float64(t)}
-    env |= {name: np.reshape(value, lead) for name, value in {**model.parameters, **parameters}.items()}
+    env |= {name: over_space(np.atleast_1d(value), model.grid.dimension)
+            for name, value in {**model.parameters, **parameters}.items()}
     env |= dict(zip(model.state, states))
     used = frozenset().union(*(model.uses(piece) for piece in ("reaction", "velocity", "diffusivity")))
     for axis, along in enumerate(model.grid.axes):

@@ -56,7 +56,7 @@ def coarsened(model: PDE) -> PDE | None:
         return None
     data = model.to_dict()
     fields = {name: restrict(np.asarray(values), 2, grid.dimension) for name, values in data["fields"].items()}
-    return PDE.from_dict({**data, "grid": grid.coarsen(2).to_dict(), "fields": fields})
+    return PDE.from_dict({**data, "grid": grid.coarsen(2).to_dict(), "fields": fields, "random": {}})
 
 
 def errors(run: Any, states: Array, notes: Mapping[str, Any], steps: Array | None, threads: int) -> dict[str, Array]:
@@ -79,7 +79,9 @@ def errors(run: Any, states: Array, notes: Mapping[str, Any], steps: Array | Non
     if wide is not None:
         axes = model.grid.dimension
         choice = run.choice if steps is None else replace(run.choice, dt=None, steps=steps)
-        again = replace(run, model=wide, initial=restrict(run.initial, 2, axes), choice=choice)
+        fields = {name: restrict(v, 2, axes) for name, v in run.parameters.items() if np.ndim(v) > 1}
+        again = replace(run, model=wide, initial=restrict(run.initial, 2, axes), choice=choice,
+                        parameters={**run.parameters, **fields})
         coarse = again.integrated(threads, Sheet(cells=2))
         found |= _largest("space_error", model, (restrict(states, 2, axes) - coarse) / _gain(notes))
     return found

@@ -15,7 +15,7 @@ from sdesim.certificates import certificates, settle
 from sdesim.choice import Choice, check_device, choose
 from sdesim.ensemble import distributions, draw, member_numbers
 from sdesim.forecast import foresee
-from sdesim.initial import is_list, over_members, pde_initial, sde_initial
+from sdesim.initial import coefficient_fields, is_field, is_list, over_members, pde_initial, sde_initial
 from sdesim.kernels.field_reference import Sheet
 from sdesim.methods.bounded import ALIVE, bounded
 from sdesim.models.pde import PDE
@@ -206,7 +206,8 @@ def prepare(
     seed_key(call["seed"])
     clock, skip = _clock(times)
     numbers = member_numbers(members)
-    values, given = _parameters(model, parameters, numbers, call["design"], call["seed"])
+    original = model
+    model, values, given = _parameters(model, parameters, numbers, call["design"], call["seed"])
     taken = len(distributions({**model.parameters, **parameters}))
     how: dict[str, Any] = {"design": call["design"], "seed": call["seed"], "first_axis": taken}
     if isinstance(model, SDE):
@@ -223,7 +224,7 @@ def prepare(
     if isinstance(model, SDE) and choice.method.kind == "sde":
         _check_start(model, state, values, float(clock[0]))
     kept = {
-        "model": model, "initial": record, "times": clock[skip:], "members": _compact(numbers), "parameters": given,
+        "model": original, "initial": record, "times": clock[skip:], "members": _compact(numbers), "parameters": given,
         **call, "method": choice.method.name, "dt": choice.dt,
     }  # fmt: skip
     return Run(model, numbers, values, state, clock, skip, choice, int(call["seed"]), call["dtype"], device, kept,
@@ -269,13 +270,22 @@ def _clock(times: Any) -> tuple[NDArray[np.float64], int]:
 
 def _parameters(
     model: SDE | PDE, overrides: Mapping[str, Any], numbers: NDArray[np.int64], design: str, seed: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Every parameter's values, and for provenance the overrides and whatever is a list in the members' order."""
-    unknown = sorted(set(overrides) - set(model.parameters))
+) -> tuple[SDE | PDE, dict[str, Any], dict[str, Any]]:
+    """The model with what are fields as its fields, every parameter's values, and for provenance the overrides.
+
+    There whatever is a list in the members' order knows their numbers.
+    """
+    names = (*model.parameters, *(model.fields if isinstance(model, PDE) else ()))
+    unknown = sorted(set(overrides) - set(names))
     if unknown:
-        known = ", ".join(model.parameters) or "none"
+        known = ", ".join(names) or "none"
         raise ValueError(f"'{unknown[0]}' is no parameter of this model; its parameters are {known}")
-    every = {**model.parameters, **overrides}
-    values = draw(every, numbers, design=design, seed=seed)
+    fields = {} if isinstance(model, SDE) else {n: v for n, v in overrides.items() if is_field(model, n, v)}
+    every = {name: v for name, v in {**model.parameters, **overrides}.items() if name not in fields}
+    values = dict(draw(every, numbers, design=design, seed=seed))
     lists = {name: over_members(np.asarray(v, float), numbers) for name, v in every.items() if is_list(v)}
-    return dict(values), {**overrides, **lists}
+    given = {**overrides, **lists}
+    if isinstance(model, PDE):
+        model, more, record = coefficient_fields(model, fields, numbers, values, seed)
+        values, given = {**values, **more}, {**given, **record}
+    return model, values, given

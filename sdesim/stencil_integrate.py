@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sdesim.calculus import free_symbols
+from sdesim.coefficients import of_member
 from sdesim.kernels.field_bounds import check_diffusivity, peclet, spectra
 from sdesim.kernels.field_plan import Programs, Steps, ceiling, options_of, plan
 from sdesim.kernels.field_reference import Reference, Sheet, run_member
@@ -185,15 +186,16 @@ def _times(times: ArrayLike, dt: float | None) -> Array:
 
 def _parameters(model: PDE, overrides: Mapping[str, Any] | None, members: int) -> dict[str, Any]:
     values = {**model.parameters, **(overrides or {})}
-    unknown = [name for name in values if name not in model.parameters]
+    unknown = [name for name in values if name not in model.parameters and name not in model.fields]
     if unknown:
         raise ValueError(f"the model has the parameters {', '.join(model.parameters) or 'none'}; "
                          f"got {', '.join(unknown)}")
     result = {}
     for name, value in values.items():
         array = np.asarray(value, np.float64)
-        if array.ndim and array.shape != (members,):
-            raise ValueError(f"parameter {name} is a number or one value per member, shape ({members},); "
+        wanted = (members, *model.grid.shape) if name in model.fields else (members,)
+        if array.ndim and array.shape != wanted:
+            raise ValueError(f"parameter {name} is a number or one value per member, shape {wanted}; "
                              f"got shape {array.shape}")
         result[name] = array if array.ndim else float(array)
     return result
@@ -241,7 +243,7 @@ def _reference(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, A
                sheet: Sheet | None = None) -> NDArray[np.int8]:
     status = np.zeros(len(members), np.int8)
     for m, member in enumerate(members):
-        own = {name: float(v[m]) if np.ndim(v) else v for name, v in parameters.items()}
+        own = of_member(parameters, m)
         statics = {name: values[0] for name, values in static_arrays(stencil, own).items()}
         steps = [(s.start, s.h, s.count, options_of(s)) for s in plans[m]]
         out[:, :, m], fine = run_member(Reference(stencil, own, statics), method.step, initial[:, m], steps, seed,

@@ -47,6 +47,7 @@ class Purpose(IntEnum):
     TREE = 8
     JUMP = 9
     COUNT = 10
+    COEFFICIENT = 11
     LAW = 12
 
 

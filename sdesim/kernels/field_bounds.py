@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.calculus import differentiate, evaluate, free_symbols, walk
+from sdesim.coefficients import over_space
 from sdesim.expressions import Expr, is_zero, symbol
 from sdesim.kernels.field_schedule import rewrite_loads
 from sdesim.kernels.field_static import ghost_values, static_arrays
@@ -57,8 +58,7 @@ def _environment(stencil: Stencil, parameters: Mapping[str, Any], initial: Array
     axes = len(stencil.model.grid.axes)
     env: dict[Any, Any] = {}
     for name, value in parameters.items():
-        array = np.asarray(value, np.float64)
-        env[name] = array.reshape(array.shape + (1,) * axes) if array.ndim else np.float64(array)
+        env[name] = over_space(value, axes)
     padded = {name: np.pad(u, [(0, 0), *[(1, 1)] * axes], mode="edge")
               for name, u in zip(stencil.model.state, initial.astype(np.float64))}
     padded |= static_arrays(stencil, parameters)
@@ -145,7 +145,7 @@ def check_diffusivity(stencil: Stencil, parameters: Mapping[str, Any], initial: 
     model = stencil.model
     env = {**model.grid.mesh, **model.fields, "t": np.float64(t), **dict(zip(model.state, initial))}
     for name, value in parameters.items():
-        env[name] = np.reshape(value, (-1, *[1] * model.grid.dimension))
+        env[name] = over_space(value, model.grid.dimension)
     for state, drivers in model.diffusivity.items():
         term = drivers.get(state)
         rows = ((term,),) if isinstance(term, Expr) else term or ()

@@ -39,9 +39,9 @@ class Arrays:
                  for s in range(len(stencil.ghosts)) for k in axes for side in (0, 1)]
         self.statics, self.static_strides, keep = _table(statics, xp)
         self.edges, self.edge_strides, more = _table(edges, xp)
-        table = np.zeros((count, max(1, len(parameters))))
-        for k, value in enumerate(parameters.values()):
-            table[:, k] = value
+        table = np.zeros((count, max(1, len(names.parameters))))
+        for k, name in enumerate(names.parameters):
+            table[:, k] = parameters[name]
         self.parameters, self.members = xp.asarray(table), xp.asarray(members)
         self.keep = keep + more
 

@@ -29,7 +29,8 @@ class Names:
     def of(cls, stencil: Stencil, parameters: tuple[str, ...]) -> Names:
         """The names of a stencil's model."""
         axes = range(len(stencil.model.grid.axes))
-        return cls(parameters, tuple(stencil.statics), tuple((k, name) for k in axes
+        numbers = tuple(name for name in parameters if name not in stencil.model.fields)
+        return cls(numbers, tuple(stencil.statics), tuple((k, name) for k in axes
                                                              for name in edge_coordinates(stencil, k)))
 
     def static(self, name: str) -> int:

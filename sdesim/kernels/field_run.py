@@ -58,9 +58,9 @@ class Job:
         shapes = {s.passes: codes[id(s)] for s in self.programs.schedules.values()}
         self.codes = [shapes[schedule.passes] for _, schedule in self.programs.entries]
         self.numbers = [numbers_in_order(schedule) for _, schedule in self.programs.entries]
-        self.table = np.zeros((count, max(1, len(self.parameters))))
-        for k, value in enumerate(self.parameters.values()):
-            self.table[:, k] = value
+        self.table = np.zeros((count, max(1, len(self.names.parameters))))
+        for k, name in enumerate(self.names.parameters):
+            self.table[:, k] = self.parameters[name]
         self.status = np.zeros(count, np.int64)
 
     @cached_property

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.calculus import evaluate, free_symbols
+from sdesim.coefficients import over_space
 from sdesim.expressions import Expr
 from sdesim.geometry import factor
 from sdesim.stencil_terms import Static
@@ -78,7 +79,7 @@ def _environment(stencil: Stencil, static: Static, parameters: Parameters, clamp
     """
     grid = stencil.model.grid
     n = len(grid.axes)
-    env: dict[str, Any] = {name: _over_members(value, n) for name, value in parameters.items()}
+    env: dict[str, Any] = {name: over_space(value, n) for name, value in parameters.items()}
     for k, axis in enumerate(grid.axes):
         centres = grid.coordinates[axis]
         edges = grid.edges[axis]
@@ -89,17 +90,14 @@ def _environment(stencil: Stencil, static: Static, parameters: Parameters, clamp
         padded = np.concatenate([ghosts[:1], centres, ghosts[1:]])
         env[axis] = padded.reshape([1, *(-1 if j == k else 1 for j in range(n))])
     for name, values in stencil.model.fields.items():
-        env[name] = _pad(np.asarray(values, np.float64), static.periodic)[None]
+        own = np.asarray(parameters.get(name, values), np.float64)
+        env[name] = _pad(own if own.ndim > n else own[None], static.periodic)
     return env
 
 
-def _over_members(value: Any, axes: int) -> Any:
-    array = np.asarray(value, np.float64)
-    return array.reshape(array.shape + (1,) * axes) if array.ndim else np.float64(array)
-
-
 def _pad(values: Array, periodic: tuple[bool, ...]) -> Array:
-    for k, wraps in enumerate(periodic):
+    """Values (members, *space) with those beyond the edges: of the far side, or of the nearest cell."""
+    for k, wraps in enumerate(periodic, start=1):
         width = [(int(j == k),) * 2 for j in range(values.ndim)]
         values = np.pad(values, width, mode="wrap" if wraps else "edge")
     return values
@@ -118,7 +116,7 @@ def _cells(stencil: Stencil, static: Static, parameters: Parameters) -> Array:
 
 def _wet(stencil: Stencil, static: Static, parameters: Parameters | None = None) -> Array:
     """1 in the cells of the field, as far as the ghosts beyond the grid's edges; else 0."""
-    return _pad(stencil.model.grid.wet.astype(np.float64), static.periodic)[None]
+    return _pad(stencil.model.grid.wet.astype(np.float64)[None], static.periodic)
 
 
 def _open(stencil: Stencil, static: Static, parameters: Parameters | None = None) -> Array:
@@ -227,7 +225,7 @@ def ghost_values(stencil: Stencil, state: int, axis: int, side: int, parameters:
     size = edge_size(stencil, axis)
     if pair is None:
         return np.tile(np.array([[0.0], [1.0]]), (1, 1, size))
-    env = {**edge_coordinates(stencil, axis), **{name: _over_members(v, 1) for name, v in parameters.items()},
+    env = {**edge_coordinates(stencil, axis), **{name: over_space(v, 1) for name, v in parameters.items()},
            "t": np.float64(t)}
     with np.errstate(all="ignore"):
         values = [np.asarray(v) for v in evaluate(pair[side], env)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdesim.coefficients import of_member
 from sdesim.kernels.field_layout import Layout, aligned
 from sdesim.kernels.field_static import edge_coordinates, ghost_values, is_row, is_timed, static_arrays
 from sdesim.kernels.field_strip import ARGUMENTS, entry
@@ -81,7 +82,7 @@ class Member:
     def integrate(self, strip: Any, each: Callable[..., Any]) -> None:
         """All steps and saves of the member."""
         job, m = self.job, self.m
-        own = {name: float(value[m]) if np.ndim(value) else value for name, value in job.parameters.items()}
+        own = of_member(job.parameters, m)
         strips = [_Strip(self, low, high, own) for low, high in self.spans]
         for s in strips:
             s.load(job.initial[:, m])

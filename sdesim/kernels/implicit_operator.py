@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.calculus import differentiate, evaluate, free_symbols, walk
+from sdesim.coefficients import over_space
 from sdesim.expressions import Expr, const, is_zero, symbol
 from sdesim.kernels.field_schedule import rewrite_loads
 from sdesim.kernels.field_static import ghost_values, is_timed, static_arrays
@@ -200,8 +201,7 @@ class Operator:
 def environment(stencil: Stencil, parameters: Mapping[str, Any]) -> dict[Any, Any]:
     """Parameters shaped (members, 1, …), and views of the static arrays for every load of the right-hand side."""
     axes = len(stencil.model.grid.axes)
-    env: dict[Any, Any] = {name: np.reshape(v, (-1, *(1,) * axes)) if np.ndim(v) else np.float64(v)
-                           for name, v in parameters.items()}
+    env: dict[Any, Any] = {name: over_space(v, axes) for name, v in parameters.items()}
     arrays = static_arrays(stencil, parameters)
     for node in walk([*stencil.right_side, *stencil.noise.values(), *stencil.derived]):
         if node.op == "load" and node.value[0] in arrays:

@@ -120,6 +120,9 @@ def split(model: PDE, *, linear_reaction: bool, scheme: str = "continuous") -> M
             derivatives along an axis that is not periodic, a reaction that is not affine or a velocity that is not
             constant (with `linear_reaction`), noise whose amplitude is not constant.
     """
+    for name in model.random:
+        raise ValueError(f"a spectral method has the same coefficient fields for all members, and {name} is each "
+                         "member's own: choose a finite-volume method (rkl2, tr_bdf2, …)")
     transforms = tuple(transform_for(model.grid, model.boundary[name]) for name in model.state)
     moving = {name: term for name in model.hyperdiffusivity
               if not linear_reaction and (term := bent(model, name)) is not None}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sdesim import boundaries
 from sdesim.calculus import differentiate, free_symbols
 from sdesim.expressions import Expr, is_zero
-from sdesim.fields import ColouredNoise, WhiteNoise
+from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
 from sdesim.models import pde_input, pde_text
 from sdesim.orthogonal import Orthogonal
 from sdesim.printing import to_text
@@ -51,14 +51,16 @@ class PDE:
         cross_flux: how they take what a tensor's entries off the diagonal drive: "central" or "limited" (a maximum
             principle). None is central where these are constant, else limited.
         boundary: see `sdesim.boundaries.normalise`; the default is no flux.
-        parameters: ``{"kappa": number}``; an array over the grid becomes a coefficient field of that name.
+        parameters: ``{"kappa": number}``; an array over the grid becomes a coefficient field of that name, a
+            `GaussianField` one of which every member has its own.
         units: ``{"u": "K", "x": "m", "time": "s"}``: strings for the attributes of the output.
 
     Attributes:
         diffusivity: ``{i: {j: Expr or tensor}}`` without the terms that are zero.
         velocity: ``{state: {axis: Expr}}``, reaction and hyperdiffusivity ``{state: Expr}``, boundary
             ``{state: {axis: (low, high)}}``.
-        fields: coefficient fields by name, float64 arrays of the grid's shape.
+        fields: coefficient fields by name, float64 arrays of the grid's shape; of a random one the mean.
+        random: the laws of coefficient fields of which every member has its own, by name.
 
     Raises:
         KeyError: a state, axis or parameter that does not exist.
@@ -86,6 +88,7 @@ class PDE:
     advection: str | None = None
     cross_flux: str | None = None
     fields: Mapping[str, NDArray[np.float64]] = field(init=False)
+    random: Mapping[str, GaussianField] = field(init=False)
 
     def __post_init__(self) -> None:
         for name, value in pde_input.normalise(self).items():

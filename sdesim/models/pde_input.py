@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sdesim import arithmetic, boundaries, walls
 from sdesim.calculus import evaluate, free_symbols
 from sdesim.expressions import Expr, const, is_zero
-from sdesim.fields import ColouredNoise, WhiteNoise
+from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
 from sdesim.grids import AXIS_NAMES
 from sdesim.orthogonal import Orthogonal
 from sdesim.parsing import DERIVATIVES, RESERVED, as_expr
@@ -26,7 +26,7 @@ def normalise(model: Any) -> dict[str, Any]:
         raise TypeError("a PDE lives on a Grid, RadialGrid or SphereGrid, for example Grid(x=(0.0, 1.0, 64)); got "
                         f"{model.grid!r}")
     state = _states(model.state)
-    parameters, fields = _parameters(model.parameters, model.grid)
+    parameters, fields, random = _parameters(model.parameters, model.grid)
     _check_names(state, {**parameters, **fields}, model.grid.axes)
     reader = _Reader(model.grid, state, frozenset(parameters), fields)
     result: dict[str, Any] = {
@@ -41,6 +41,7 @@ def normalise(model: Any) -> dict[str, Any]:
                                          state, parameters),
         "units": _units(model.units),
         "fields": fields,
+        "random": random,
     }
     forward = {name: row for name, row in result["diffusivity"].items() if name not in result["hyperdiffusivity"]}
     _check_diffusivity(forward, reader, parameters)
@@ -99,17 +100,23 @@ def _states(state: Any) -> tuple[str, ...]:
     return names
 
 
-def _parameters(given: Any, grid: Orthogonal) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
+def _parameters(given: Any, grid: Orthogonal
+                ) -> tuple[dict[str, float], dict[str, NDArray[np.float64]], dict[str, GaussianField]]:
     numbers: dict[str, float] = {}
     fields: dict[str, NDArray[np.float64]] = {}
+    random: dict[str, GaussianField] = {}
     for name, value in dict(given or {}).items():
         if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f"a parameter is named like a variable (letters, digits, _); got {name!r}")
         if isinstance(value, Real) and not isinstance(value, bool) or isinstance(value, np.ndarray) and not value.ndim:
             numbers[name] = float(value)
+        elif isinstance(value, GaussianField):
+            random[name] = value
         else:
             _Reader(grid, (), frozenset(), fields)._array(value, name)
-    return numbers, fields
+    for name, law in random.items():
+        _Reader(grid, (), frozenset(), fields)._array(law.mean_on(grid, numbers), name)
+    return numbers, fields, random
 
 
 def _check_names(state: Sequence[str], parameters: Mapping[str, Any], axes: Sequence[str]) -> None:

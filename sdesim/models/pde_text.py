@@ -11,7 +11,7 @@ from sdesim import boundaries
 from sdesim.calculus import differentiate, free_symbols, substitute
 from sdesim.curved import grid_from_dict
 from sdesim.expressions import Expr, const, is_zero, symbol
-from sdesim.fields import noise_from_dict, noise_to_dict
+from sdesim.fields import GaussianField, noise_from_dict, noise_to_dict
 from sdesim.printing import to_latex as latex
 from sdesim.printing import to_text
 from sdesim.walls import MASK, places
@@ -118,6 +118,7 @@ def to_dict(model: Any) -> dict[str, Any]:
                      for name, row in model.boundary.items()},
         "parameters": dict(model.parameters),
         "fields": dict(model.fields),
+        "random": {name: vars(law) for name, law in model.random.items()},
         "units": dict(model.units),
         **{name: value for name in ("advection", "cross_flux") if (value := getattr(model, name)) is not None},
     }
@@ -133,9 +134,10 @@ def from_dict(data: Mapping[str, Any]) -> dict[str, Any]:
                 for name, row in sides.items()}
     noise = {name: noise_from_dict(term) for name, term in data["noise"].items()}
     fields = {name: np.asarray(value, dtype=float) for name, value in data["fields"].items()}
+    random = {name: GaussianField(**law) for name, law in data.get("random", {}).items()}
     return {
         "grid": grid_from_dict(data["grid"]), "state": tuple(data["state"]), "boundary": boundary, "noise": noise,
-        "parameters": {**data["parameters"], **fields}, "units": data["units"],
+        "parameters": {**data["parameters"], **fields, **random}, "units": data["units"],
         **{name: data[name] for name in ("diffusivity", "velocity", "reaction")},
         # descriptions of the first version have none of these
         **{name: data.get(name) for name in ("hyperdiffusivity", "advection", "cross_flux")},
