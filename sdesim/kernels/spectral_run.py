@@ -141,7 +141,7 @@ class Fused:
     def _pass(self, outputs: Mapping[str, Expr], t: float, h: float, count: int) -> None:
         if id(outputs) not in self.ready:  # the program keeps its passes, so that they are told by their place
             self.ready[id(outputs)] = self._bodies(outputs)
-        known = {**self.numbers, "t": t, "@h": h}
+        known: dict[str, Any] = {**self.numbers, "t": t, "@h": h}
         for code, names in self.ready[id(outputs)]:
             scalars = np.empty((len(code.scalars), count))
             for k, name in enumerate(code.scalars):
