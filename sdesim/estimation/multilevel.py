@@ -4,6 +4,8 @@
 
 With V_ℓ the variance and C_ℓ the cost of one sample of level ℓ, the cheapest allocation for a variance of
 (1 − ϑ)ε² is n_ℓ = √(V_ℓ/C_ℓ) Σ_k √(V_k C_k) / ((1 − ϑ)ε²); levels are added until the estimated bias is below √ϑ ε.
+A variance says nothing of events that no sample met. One of size R and probability 1/n, missed by n samples, moves the
+mean by R/n: so n_ℓ ≥ R_ℓ/(√ϑ ε) too, R_ℓ the range of the samples, or of the level before where they are all equal.
 The bias left after level L of a scheme of weak order α is |E[P_L − P_L₋₁]|/(2^α − 1), the largest of the last levels'
 extrapolations (Giles 2015, §3.3).
 """
@@ -22,6 +24,7 @@ from sdesim.statistics import Running
 
 SPLIT = 0.25  # ϑ: the bias' share of the mean square error
 _FIRST = 1024  # samples of a new level, to learn its variance
+_BASE = 2**14  # of the coarsest, where they are cheap, to meet what is rare
 _PILOT = 512
 _DEEPEST = 24  # refinements beyond the coarsest level
 _PILOT_STREAM = 2**16  # streams from here on are pilots, so that no choice depends on the sample it serves
@@ -58,6 +61,13 @@ class Ladder:
         found = [(r.count, r.results()) for r in self.running]
         return tuple(Level(self.coarsest * 2**i, n, float(s["mean"]), float(s["variance"]), self.cost(i))
                      for i, (n, s) in enumerate(found))  # fmt: skip
+
+    def begin(self, level: int, rmse: float) -> None:
+        """Draw the first samples of a level: enough to learn its variance, and to miss no event that matters."""
+        self.add(level, _FIRST if level else _BASE)
+        spans = [float(r.high - r.low) for r in self.running]
+        span = next((s for s in reversed(spans) if s > 0.0), 0.0)
+        self.add(level, max(0, int(np.ceil(span / (np.sqrt(SPLIT) * rmse))) - self.running[level].count))
 
     def spent(self) -> int:
         """Scheme steps taken."""
@@ -111,7 +121,7 @@ def multilevel(problem: Problem, rmse: float, coarsest: int, antithetic: bool, s
     alpha = problem.scheme.weak or 1.0
     beta = 2.0 if swapped or (problem.scheme.strong or 0.5) >= 1.0 else 1.0
     for level in range(3):
-        ladder.add(level, _FIRST)
+        ladder.begin(level, rmse)
     while True:
         levels = ladder.levels()
         wanted = allocation(levels, (1.0 - SPLIT) * rmse**2, beta)
@@ -125,7 +135,7 @@ def multilevel(problem: Problem, rmse: float, coarsest: int, antithetic: bool, s
             break
         if len(levels) > _DEEPEST:
             raise ValueError(f"a bias of {bias:.2g} remains after {_DEEPEST} refinements; ask for a larger rmse")
-        ladder.add(len(levels), _FIRST)
+        ladder.begin(len(levels), rmse)
     value = float(sum(level.mean for level in levels))
     error = float(np.sqrt(sum(level.variance / level.samples for level in levels)))
     return Estimate(value, error, bias, ladder.spent(), "mlmc", problem.scheme.name, levels)
@@ -140,12 +150,12 @@ def finest_steps(
     """
     ladder = Ladder(problem, coarsest, antithetic, False, stream=_PILOT_STREAM + 2)
     alpha, allowed = problem.scheme.weak or 1.0, np.sqrt(SPLIT) * rmse
-    ladder.add(0, _FIRST)
+    ladder.begin(0, rmse)
     for level in range(1, _DEEPEST):
-        ladder.add(level, _FIRST)
+        ladder.begin(level, rmse)
         found = ladder.levels()[level]
         near = abs(found.mean) <= allowed * (2.0**alpha - 1.0) + 3.0 * np.sqrt(found.variance / found.samples)
-        ladder.add(level, max(0, int(np.ceil(16.0 * found.variance / allowed**2)) - _FIRST) if near else 0)
+        ladder.add(level, max(0, int(np.ceil(16.0 * found.variance / allowed**2)) - found.samples) if near else 0)
         levels = ladder.levels()
         bias = bias_left(np.array([v.mean for v in levels]), alpha)
         if level >= 2 and bias <= allowed:

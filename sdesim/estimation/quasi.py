@@ -34,7 +34,7 @@ def plain(problem: Problem, rmse: float, coarsest: int, antithetic: bool) -> Est
     """Monte Carlo with the step that a pilot finds fine enough."""
     steps, bias, pilot, spent = finest_steps(problem, rmse, coarsest, antithetic)
     copies, running = copies_of(False, antithetic, False), Running()
-    wanted = 4096
+    wanted = pilot[0].samples
     while running.count < wanted:
         first = running.count
         running.add(problem.sample(copies, steps, first, wanted - first, _SAMPLE_STREAM), axis=0)
@@ -63,7 +63,8 @@ def quasi(problem: Problem, rmse: float, coarsest: int, antithetic: bool) -> Est
         count = wanted
         means = sums / count
         error = float(means.std(ddof=1)) / math.sqrt(_SHIFTS)
-        if error**2 <= (1.0 - SPLIT) * rmse**2:
+        enough = count * _SHIFTS >= pilot[0].samples  # to meet what is rare
+        if enough and error**2 <= (1.0 - SPLIT) * rmse**2:
             break
         if count >= 2 ** (_BITS - 1):
             raise ValueError("2³¹ points do not reach this rmse; ask for a larger one")

@@ -273,3 +273,17 @@ def test_noise_that_a_scheme_does_not_allow_is_refused():
 def test_paths_that_blow_up_are_said():
     with pytest.raises(ValueError, match="finite"):
         sim.estimate(sim.SDE({"x": "x**3"}, {"x": "1"}), {"x": 2.0}, 5.0, "x", rmse=0.1, steps=64)
+
+
+@pytest.mark.parametrize("method", ["mlmc", "mc", "rqmc"])
+def test_what_few_paths_meet_is_within_the_error_stated(method):
+    # P(S > 200) = 4.5e-4: among a thousand paths there may be none, whose variance says that nothing is uncertain
+    wanted = stats.norm.sf((np.log(2.0) - 0.03) / 0.2)
+    found = [sim.estimate(GBM, 100.0, 1.0, "where(x > 200, 1, 0)", rmse=1e-4, method=method, seed=s) for s in range(6)]
+    assert all(f.error <= 1e-4 for f in found)
+    assert np.sqrt(np.mean([(f.value - wanted) ** 2 for f in found])) < 2e-4
+
+
+def test_of_a_constant_nothing_is_missed():
+    found = sim.estimate(GBM, 100.0, 1.0, "2 + 0*x", rmse=1e-9)
+    assert (found.value, found.error) == (2.0, 0.0)
