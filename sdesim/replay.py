@@ -29,7 +29,8 @@ def rerun(
     `members` asks for other members of the same ensemble: a single outlier can be replayed, or more be added.
     `changes` replace arguments of `simulate`, such as dt= or device=. With times= a window is replayed, saved more
     finely or coarsely: the bits are the same at times that both have, for an SDE's path does not depend on when it is
-    looked at. A noisy field, and what is sampled exactly, is a path from save to save: its window is of its own times.
+    looked at. Of several times within one step only the first has them: the others follow the bridge from the one
+    before. A noisy field, and what is sampled exactly, is a path from save to save: its window is of its own times.
 
     Raises ProvenanceError for a file that does not say how it was made, or says it in a way that cannot be trusted, and
     for one that a surrogate drew; ValueError for times that the ensemble does not have.

@@ -221,7 +221,7 @@ def prepare(
     check_device(model, choice.method, device)
     if isinstance(model, PDE):
         foresee(model, choice, clock, state, values)
-    if isinstance(model, SDE) and choice.method.kind == "sde":
+    if isinstance(model, SDE) and choice.method.kind != "law":
         _check_start(model, state, values, float(clock[0]))
     kept = {
         "model": original, "initial": record, "times": clock[skip:], "members": _compact(numbers), "parameters": given,
@@ -232,7 +232,7 @@ def prepare(
 
 
 def _check_start(model: SDE, state: NDArray[np.float64], parameters: Mapping[str, Any], t: float) -> None:
-    """Raise ValueError where a drift or noise is finite for none of the members at the start."""
+    """Raise ValueError where a drift or noise is finite, or a rate at least 0, for none of the members at the start."""
     terms = [(f"drift of {s}", f) for s, f in model.drift.items()]
     terms += [(f"noise {c} of {s}", g) for (s, c), g in model.noise.items()]
     for some in (slice(0, 64), slice(None)):  # a few are enough where all is well
@@ -240,10 +240,14 @@ def _check_start(model: SDE, state: NDArray[np.float64], parameters: Mapping[str
         env |= dict(zip(model.states, state[:, some], strict=True))
         values = evaluate([node for _, node in terms], env)
         lost = [what for (what, _), v in zip(terms, values, strict=True) if not np.isfinite(v).any()]
+        rates = evaluate([jump.rate for jump in model.jumps.values()], env)
+        lost += [f"rate of the jump {j}" for j, v in zip(model.jumps, rates, strict=True)
+                 if not np.any(np.isfinite(v) & (v >= 0.0))]  # fmt: skip
         if not lost:
             return
     at = ", ".join(f"{s} = {x:g}" for s, x in zip(model.states, state[:, 0], strict=True))
-    raise ValueError(f"the {lost[0]} is not a finite number at the start of any member ({at}, t = {t:g}): state it for "
+    kind = "number at least 0" if lost[0].startswith("rate") else "number"
+    raise ValueError(f"the {lost[0]} is not a finite {kind} at the start of any member ({at}, t = {t:g}): state it for "
                      "such values, for example by where(...), or start elsewhere")  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def adaptive_choice(
     step = dt if dt is not None else float(gaps.min()) if gaps.size else 1.0
     if name is None and model.noise_type == "general":
         name = "heun"
-    choice = choose(model, name, step, clock, np.empty(0), {})
+    choice = choose(model, name, step if name != "exact" else dt, clock, np.empty(0), {})
     if (why := refusal(choice.method, model)) is not None:
         able = [m.name for m in rows(("sde",)) if m.refusal(model) is None and refusal(m, model) is None]
         cure = f"use one of {', '.join(able)}, or" if able else "for this model"

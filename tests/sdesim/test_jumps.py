@@ -279,3 +279,12 @@ def test_the_laws_of_marks_are_those_of_scipy():
             assert law.cdf(values[1::2]) == pytest.approx(np.linspace(0.02, 0.98, 49), abs=1e-9)
         else:
             assert values == pytest.approx(law.ppf(u), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("rate", ["-1", "x - 2", "log(x - 2)"])
+def test_a_rate_that_no_member_can_start_with_is_said_before_any_work(rate):
+    model = sim.SDE({"x": 0}, jumps={"x": sim.Jump(rate, 1)})
+    with pytest.raises(ValueError, match="rate of the jump x is not a finite number at least 0"):
+        sim.simulate(model, {"x": 1.0}, [1.0], members=3)
+    found = sim.simulate(model, {"x": [1.0, 4.0]}, [1e-9], members=2) if "x" in rate else None
+    assert found is None or found.status.values.tolist() == [1, 0]  # one that can start is enough
