@@ -32,6 +32,7 @@ _HOME = {
     "Absorbing": "boundaries",
     "WhiteNoise": "fields",
     "ColouredNoise": "fields",
+    "ConservedNoise": "fields",
     "GaussianField": "fields",
     "simulate": "simulation",
     "rerun": "replay",
@@ -49,6 +50,7 @@ __all__ = [
     "AccuracyWarning",
     "Absorbing",
     "ColouredNoise",
+    "ConservedNoise",
     "Dirichlet",
     "GaussianField",
     "Grid",
@@ -84,7 +86,7 @@ if TYPE_CHECKING:
     from sdesim.equilibrium import steady
     from sdesim.estimation.estimate import estimate
     from sdesim.exits import survival
-    from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
+    from sdesim.fields import ColouredNoise, ConservedNoise, GaussianField, WhiteNoise
     from sdesim.forecast import AccuracyWarning
     from sdesim.grids import Grid
     from sdesim.models.fokker_planck import fokker_planck

@@ -25,6 +25,7 @@ from sdesim.boundaries import NO_FLUX, Condition, Dirichlet, Neumann, Periodic, 
 from sdesim.calculus import differentiate, evaluate, free_symbols
 from sdesim.coefficients import over_space
 from sdesim.expressions import Expr, const, is_zero
+from sdesim.fields import ConservedNoise
 from sdesim.models.pde import PDE
 from sdesim.walls import MASK
 
@@ -152,7 +153,8 @@ def _residual(model: PDE, u: Array, clock: Array, rate: Array) -> Array:
 
 def _income(model: PDE, name: str, known: Mapping[str, Any]) -> Array | None:
     """d/dt ∫u as the equation has it, one number for each member (or for all); None where it is not known so."""
-    if name in model.noise or name in model.hyperdiffusivity and not _is_closed(model, name):
+    noisy = name in model.noise and not isinstance(model.noise[name], ConservedNoise)
+    if noisy or name in model.hyperdiffusivity and not _is_closed(model, name):
         return None
     reaction = model.reaction.get(name, const(0.0))
     if free_symbols(reaction) & (model.variable_names | {"t"}):

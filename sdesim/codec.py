@@ -36,6 +36,7 @@ _DESCRIPTIONS = {
     "GaussianField": "sdesim.fields",
     "WhiteNoise": "sdesim.fields",
     "ColouredNoise": "sdesim.fields",
+    "ConservedNoise": "sdesim.fields",
     "Reflecting": "sdesim.boundaries",
     "Absorbing": "sdesim.boundaries",
 }

@@ -236,11 +236,12 @@ def _sizes(data: Any, where: str) -> Any:
 
 def _noise(data: Any, where: str) -> Any:
     table = dict(_table(data, where))
-    if set(table) == {"white"}:
-        return fields.WhiteNoise(table["white"])
-    if "coloured" in table:
-        return _apply(fields.ColouredNoise, {"amplitude": table.pop("coloured"), **table}, where)
-    raise ConfigError(f"{where} must be {{white = amplitude}} or {{coloured = amplitude, length = ...}}")
+    for kind, law in (("white", fields.WhiteNoise), ("coloured", fields.ColouredNoise),
+                      ("conserved", fields.ConservedNoise)):
+        if kind in table:
+            return _apply(law, {"amplitude": table.pop(kind), **table}, where)
+    raise ConfigError(f"{where} must be {{white = amplitude}}, {{conserved = amplitude}} or {{coloured = amplitude, "
+                      "length = ...}")
 
 
 def _times(data: Any) -> Any:

@@ -38,11 +38,24 @@ Length: TypeAlias = float | Mapping[str, float]
 class WhiteNoise:
     """Space–time white noise: amplitude × Ẇ(x, t), an expression of the coordinates, states, t and parameters.
 
+    Args:
+        amplitude: as said.
+        correlation_time: None for noise white in time; τ > 0 for η in place of Ẇ, dη = −η/τ dt + dW/τ, stationary from
+            the start: covariance e^{−|s|/τ}/2τ in time, and white as τ → 0 (Stratonovich where it multiplies the
+            state). Finite volumes alone; the amplitude is that of the start of the step.
+
+    Raises:
+        ValueError: a correlation time that is not positive.
+
     >>> WhiteNoise(0.5)
-    WhiteNoise(amplitude=0.5)
+    WhiteNoise(amplitude=0.5, correlation_time=None)
     """
 
     amplitude: Any = 1.0
+    correlation_time: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_time(self.correlation_time)
 
 
 @dataclass(frozen=True)
@@ -53,20 +66,51 @@ class ColouredNoise:
         amplitude: standard deviation of the noise at a point, per √time; an expression as for `WhiteNoise`.
         length: correlation length ℓ > 0, one number or ``{"x": ..., "y": ...}``.
         smoothness: None for a Gaussian correlation, ν > 0 for a Matérn one.
+        correlation_time: as for `WhiteNoise`.
 
     Raises:
-        ValueError: a length or smoothness that is not positive.
+        ValueError: a length, smoothness or correlation time that is not positive.
 
     >>> ColouredNoise("0.1*kappa", length=0.2)
-    ColouredNoise(amplitude='0.1*kappa', length=0.2, smoothness=None)
+    ColouredNoise(amplitude='0.1*kappa', length=0.2, smoothness=None, correlation_time=None)
     """
 
     amplitude: Any
     length: Length
     smoothness: float | None = None
+    correlation_time: float | None = None
 
     def __post_init__(self) -> None:
         _check_covariance(self.length, self.smoothness)
+        _check_time(self.correlation_time)
+
+
+@dataclass(frozen=True)
+class ConservedNoise:
+    """Noise that keeps the integral, ∇·(amplitude × ξ(x, t)) with a white vector field ξ: fluctuating diffusion.
+
+    On the faces of the cells, where the amplitude is that of the mean of both cells; finite volumes alone, on equal
+    cells, with edges that are periodic or of a given flux (through which no noise goes).
+
+    Args:
+        amplitude: an expression as for `WhiteNoise`, such as ``"sqrt(2*D*max(u, 0))"`` (Dean and Kawasaki).
+        correlation_time: as for `WhiteNoise`.
+
+    Raises:
+        ValueError: a correlation time that is not positive.
+
+    >>> ConservedNoise("sqrt(2*u)").amplitude
+    'sqrt(2*u)'
+    """
+
+    amplitude: Any
+    correlation_time: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_time(self.correlation_time)
+
+
+Noise: TypeAlias = WhiteNoise | ColouredNoise | ConservedNoise
 
 
 @dataclass(frozen=True)
@@ -228,25 +272,36 @@ def restrict(values: NDArray[np.float64], factor: int, dimension: int) -> NDArra
     return restrict(values / prime**dimension, factor // prime, dimension)
 
 
-def noise_to_dict(noise: WhiteNoise | ColouredNoise) -> dict[str, Any]:
+def noise_to_dict(noise: Noise) -> dict[str, Any]:
     """Plain data for a noise whose amplitude is an `Expr`."""
-    if isinstance(noise, WhiteNoise):
-        return {"kind": "white", "amplitude": to_text(noise.amplitude)}
-    length = dict(noise.length) if isinstance(noise.length, Mapping) else noise.length
-    return {"kind": "coloured", "amplitude": to_text(noise.amplitude), "length": length,
-            "smoothness": noise.smoothness}
+    kind = next(name for name, law in _KINDS.items() if type(noise) is law)
+    data = {"kind": kind, **vars(noise), "amplitude": to_text(noise.amplitude)}
+    if isinstance(data.get("length"), Mapping):
+        data["length"] = dict(data["length"])
+    if data["correlation_time"] is None:
+        del data["correlation_time"]
+    return data
 
 
-def noise_from_dict(data: Mapping[str, Any]) -> WhiteNoise | ColouredNoise:
+def noise_from_dict(data: Mapping[str, Any]) -> Noise:
     """The noise that `noise_to_dict` described, its amplitude as text.
 
     >>> noise_from_dict({"kind": "white", "amplitude": "2"})
-    WhiteNoise(amplitude='2')
+    WhiteNoise(amplitude='2', correlation_time=None)
     """
     rest = {name: value for name, value in data.items() if name != "kind"}
-    if data.get("kind") not in ("white", "coloured"):
-        raise ValueError(f"noise has the kind 'white' or 'coloured'; got {data.get('kind')!r}")
-    return WhiteNoise(**rest) if data["kind"] == "white" else ColouredNoise(**rest)
+    if data.get("kind") not in _KINDS:
+        raise ValueError(f"noise has one of the kinds {', '.join(_KINDS)}; got {data.get('kind')!r}")
+    noise: Noise = _KINDS[data["kind"]](**rest)
+    return noise
+
+
+_KINDS: dict[str, Any] = {"white": WhiteNoise, "coloured": ColouredNoise, "conserved": ConservedNoise}
+
+
+def _check_time(tau: float | None) -> None:
+    if tau is not None and not (isinstance(tau, int | float) and 0.0 < tau < math.inf):
+        raise ValueError(f"a correlation time is None (white in time) or a positive number; got {tau!r}")
 
 
 def _check_covariance(length: Length, smoothness: float | None) -> None:

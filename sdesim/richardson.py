@@ -37,13 +37,15 @@ def time_order(method: Method, model: PDE) -> float | None:
         return np.inf
     if not model.noise:
         return method.order
-    if method.kind == "spectral":
+    if method.kind == "spectral" or any(term.correlation_time is not None for term in model.noise.values()):
         return None  # a step's noise is that of the mode, not the sum of its halves
     return 1.0 if model.noise_kind == "additive" else method.strong
 
 
 def coarsened(model: PDE) -> PDE | None:
     """The model on cells twice as wide, its coefficient fields their means; None where its grid has no such cells.
+
+    Nor with conserved noise, whose law on the wide cells is not that of means of the fine ones.
 
     >>> from sdesim.grids import Grid
     >>> coarsened(PDE(Grid(x=(0, 1, 8)), diffusivity=1.0)).grid
@@ -52,7 +54,7 @@ def coarsened(model: PDE) -> PDE | None:
     grid = model.grid
     if not isinstance(grid, Grid) or not grid.is_box or grid.mask is not None:
         return None
-    if any(n % 2 or n < 4 for n in grid.shape):
+    if any(n % 2 or n < 4 for n in grid.shape) or model.noise_colour in ("conserved", "mixed"):
         return None
     data = model.to_dict()
     fields = {name: restrict(np.asarray(values), 2, grid.dimension) for name, values in data["fields"].items()}

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sdesim.calculus import free_symbols
 from sdesim.coefficients import of_member
 from sdesim.kernels.field_bounds import check_diffusivity, peclet, spectra
+from sdesim.kernels.field_noise import Drive
 from sdesim.kernels.field_plan import Programs, Steps, ceiling, options_of, plan
 from sdesim.kernels.field_reference import Reference, Sheet, run_member
 from sdesim.kernels.field_static import static_arrays
@@ -91,7 +92,10 @@ def stencil_run(
     states = np.empty((len(clock), len(model.state), len(numbers), *model.grid.shape))
     states[0] = start
     status = np.zeros(len(numbers), np.int8)
-    if len(clock) > 1 and sheet is not None and stencil.noise:
+    if len(clock) > 1 and stencil.noise and (sheet is not None or not stencil.draws_in_cells):
+        if backend == "cuda":
+            raise ValueError("on a GPU finite volumes draw noise that is white in space and time alone; take "
+                             'device="cpu", or WhiteNoise')
         status = _reference(stencil, chosen, values, plans, start, numbers, seed, threads, states[1:], sheet)
     elif len(clock) > 1:
         status = _BACKENDS[backend](stencil, chosen, values, plans, start, numbers, seed, threads, states[1:])
@@ -246,8 +250,8 @@ def _reference(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, A
         own = of_member(parameters, m)
         statics = {name: values[0] for name, values in static_arrays(stencil, own).items()}
         steps = [(s.start, s.h, s.count, options_of(s)) for s in plans[m]]
-        out[:, :, m], fine = run_member(Reference(stencil, own, statics), method.step, initial[:, m], steps, seed,
-                                        int(member), sheet)
+        out[:, :, m], fine = run_member(Reference(stencil, own, statics), method.step, initial[:, m], steps,
+                                        Drive(stencil, seed, [int(member)], sheet))
         status[m] = not fine
     return status
 

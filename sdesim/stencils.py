@@ -21,11 +21,12 @@ from dataclasses import dataclass, field
 from functools import reduce
 from math import sqrt
 from operator import add
+from typing import Any
 
 from sdesim import boundaries
 from sdesim.calculus import free_symbols, walk
 from sdesim.expressions import Expr, is_zero
-from sdesim.fields import ColouredNoise
+from sdesim.fields import ColouredNoise, ConservedNoise, WhiteNoise
 from sdesim.geometry import edge_spacing
 from sdesim.models.pde import ADVECTION, PDE
 from sdesim.stencil_limited import derived_ghosts
@@ -67,6 +68,16 @@ class Stencil:
         return 1.0 / sqrt(self.model.grid.cell_volume) if self.model.grid.is_box else 1.0
 
     @property
+    def draws_in_cells(self) -> bool:
+        """Whether all noise is white in space and time: each cell draws its own."""
+        terms = [self.model.noise[self.model.state[k]] for k in self.noise]
+        return all(isinstance(term, WhiteNoise) and term.correlation_time is None for term in terms)
+
+    def is_conserved(self, state: int) -> bool:
+        """Whether a state's noise is the divergence of a flux."""
+        return isinstance(self.model.noise[self.model.state[state]], ConservedNoise)
+
+    @property
     def has_corners(self) -> bool:
         """Whether a load reaches across two axes at once, as mixed derivatives do."""
         return any(n.op == "load" and sum(map(abs, n.value[1])) > 1 for n in walk([*self.right_side, *self.derived]))
@@ -83,8 +94,8 @@ def discretise(model: PDE, advection: str | None = None) -> Stencil:
     Raises:
         ValueError: an unknown `advection`; a noise amplitude that uses derivatives; a tensor that couples axes on a
             grid that is no `Grid`; "weno" on cells that are not equal.
-            A hyperdiffusivity, which needs a spectral method.
-        TypeError: noise that is coloured in space, which needs a spectral method.
+            A hyperdiffusivity, which needs a spectral method. Noise that is coloured in space on a grid of cells that
+            are not equal; conserved noise there, with a mask, or with an edge that holds a value.
 
     >>> from sdesim.grids import Grid
     >>> stencil = discretise(PDE(Grid(x=(0.0, 4.0, 4)), diffusivity="k", parameters={"k": 1.0}))
@@ -99,9 +110,7 @@ def discretise(model: PDE, advection: str | None = None) -> Stencil:
         raise ValueError("finite-volume methods have no fourth-order term, and there is a hyperdiffusivity of "
                          f"{', '.join(model.hyperdiffusivity)}: use exact, etdrk4 or exponential_euler")
     for state, term in model.noise.items():
-        if isinstance(term, ColouredNoise):
-            raise TypeError(f"noise of {state} is coloured in space, but finite-volume methods draw white noise cell "
-                            "by cell; use a spectral method (exact, etdrk4), or WhiteNoise")
+        _check_noise(model, state, term)
         slopes = sorted(free_symbols(term.amplitude) & model.variable_names - set(model.state))
         if slopes:
             raise ValueError(f"the noise amplitude of {state} uses {', '.join(slopes)}; it may depend on the states, "
@@ -111,7 +120,8 @@ def discretise(model: PDE, advection: str | None = None) -> Stencil:
         ("diffusion", builder.diffusion), ("transport", builder.transport), ("reaction", builder.reaction))}
     right_side = tuple(builder.inside(state, d - v + r) for state, d, v, r in zip(model.state, *parts.values()))
     terms = {name: tuple(map(builder.inside, model.state, row)) for name, row in parts.items()}
-    noise = {model.state.index(state): builder.inside(state, builder.noise(state, term.amplitude))
+    noise = {model.state.index(state): term.amplitude if isinstance(term, ConservedNoise) else
+             builder.inside(state, builder.noise(state, term.amplitude))
              for state, term in model.noise.items() if not is_zero(term.amplitude)}
     used = {n.value[0] for n in walk([*right_side, *noise.values(), *(key[0] for key in builder.derived)])
             if n.op == "load"}
@@ -128,6 +138,23 @@ def discretise(model: PDE, advection: str | None = None) -> Stencil:
         derived=tuple(key[0] for key in builder.derived),
         extra={model.state.index(state): reduce(add, parts) for state, parts in builder.extra.items()},
     )
+
+
+def _check_noise(model: PDE, state: str, term: Any) -> None:
+    """Refuse noise that finite volumes do not know on this grid or at these edges."""
+    if isinstance(term, ColouredNoise) and not model.grid.is_box:
+        raise ValueError(f"noise of {state} is coloured in space, which finite volumes know on grids of equal cells; "
+                         "use a spectral method (exact, exponential_euler), or WhiteNoise")
+    if not isinstance(term, ConservedNoise):
+        return
+    if not model.grid.is_box or model.grid.mask is not None:
+        raise ValueError(f"the conserved noise of {state} needs a grid of equal cells without a mask; got "
+                         f"{model.grid!r}")
+    free = boundaries.Periodic | boundaries.Neumann
+    held = [axis for axis, sides in model.boundary[state].items() if not all(isinstance(side, free) for side in sides)]
+    if held:
+        raise ValueError(f"the conserved noise of {state} needs edges that are periodic or of a given flux (Neumann); "
+                         f"along {held[0]} the value is held, where fluctuations come and go through the edge")
 
 
 def _ghosts(model: PDE, state: str, axis: str) -> tuple[tuple[Expr, Expr], tuple[Expr, Expr]] | None:

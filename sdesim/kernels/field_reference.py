@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sdesim.calculus import evaluate, walk
 from sdesim.expressions import Expr, is_zero
+from sdesim.kernels.field_conserved import conserved
 from sdesim.kernels.field_static import ghost_values, is_timed
 from sdesim.kernels.field_trace import Increments
 from sdesim.methods.vector import ZERO, Vector
@@ -40,14 +41,16 @@ class Sheet:
     halves: bool = False
     cells: int = 1
 
-    def normals(self, seed: int, members: ArrayLike, number: int, state: int, shape: tuple[int, ...]) -> Array:
-        """Standard normals (members, *shape) of one step of the run."""
+    def normals(self, seed: int, members: ArrayLike, number: int, state: int, shape: tuple[int, ...],
+                purpose: Purpose = Purpose.STEP, colour: Callable[[Array], Array] | None = None) -> Array:
+        """Standard normals (members, *shape) of one step of the run; with a `colour`, what it makes of the sheet's."""
         fine = tuple(n * self.cells for n in shape)
         step, second = divmod(number, 2) if self.halves else (number, 0)
-        z = field_normals(seed, members, step, state, fine, Purpose.STEP)
+        z = field_normals(seed, members, step, state, fine, purpose)
         if self.halves:
             other = field_normals(seed, members, step, state, fine, Purpose.BRIDGE)
             z = (z - other if second else z + other) * sqrt(0.5)
+        z = z if colour is None else colour(z)
         return z if self.cells == 1 else restrict(z, self.cells, len(shape)) * self.cells ** (0.5 * len(shape))
 
 
@@ -103,7 +106,11 @@ class Reference:
         out: list[Any] = []
         for state, increment in enumerate(dW):
             amplitude = self.stencil.noise.get(state)
-            out.append(ZERO if amplitude is None else evaluate((amplitude,), env)[0] * increment)
+            if amplitude is not None and self.stencil.is_conserved(state):
+                out.append(conserved(self.stencil.model, state, amplitude, t, self.parameters, [u[None] for u in y],
+                                     increment[:, None])[0])
+            else:
+                out.append(ZERO if amplitude is None else evaluate((amplitude,), env)[0] * increment)
         return Vector(out)
 
     def _padded(self, state: int, u: Array, t: float) -> Array:
@@ -140,8 +147,8 @@ def _view(padded: Array, offset: tuple[int, ...]) -> Array:
     return padded[tuple(slice(None) if n == 1 else slice(1 + o, n - 1 + o) for n, o in zip(padded.shape, offset))]
 
 
-def run_member(reference: Reference, step: Callable[..., Vector], initial: Array, plan: Any, seed: int,
-               member: int, sheet: Sheet | None = None) -> tuple[Array, bool]:
+def run_member(reference: Reference, step: Callable[..., Vector], initial: Array, plan: Any,
+               draw: Callable[[int, float], Mapping[int, Array]]) -> tuple[Array, bool]:
     """Integrate one member.
 
     Args:
@@ -149,36 +156,26 @@ def run_member(reference: Reference, step: Callable[..., Vector], initial: Array
         step: a method of `sdesim.methods.field`.
         initial: (states, *space).
         plan: for each save interval its start, its step h, the number of steps, and the method's options.
-        seed: the ensemble's seed.
-        member: the member's number.
-        sheet: where the noise comes from, if not from the steps and cells themselves.
+        draw: (number of the step, h) → dW of each state that has noise, over (1, *space) or
+            (axes, 1, *space).
 
     Returns:
         The states at the end of each interval, (intervals, states, *space), and whether all of them are finite.
     """
-    stencil = reference.stencil
     y = Vector(list(initial.astype(np.float64)))
     saved = np.full((len(plan), *initial.shape), np.nan)
     count = 0
     with np.errstate(all="ignore"):
         for i, (start, h, steps, options) in enumerate(plan):
             for s in range(steps):
-                w = increments(stencil, seed, member, count, h, sheet)
+                dW = {k: np.take(values, 0, axis=-initial.ndim) for k, values in draw(count, h).items()}
+                w = Increments(Vector([dW.get(k, ZERO) for k in range(len(y))]))
                 y = step(reference, start + s * h, y, h, w, **options)
                 count += 1
             if not all(np.all(np.isfinite(u)) for u in y):
                 return saved, False
             saved[i] = list(y)
     return saved, True
-
-
-def increments(stencil: Stencil, seed: int, member: int, count: int, h: float,
-               sheet: Sheet | None = None) -> Increments:
-    """dW of one member's step: √(h/V) times the standard normals of each state that has noise."""
-    shape, own = stencil.model.grid.shape, sheet or Sheet()
-    z = Vector([own.normals(seed, [member], count, k, shape)[0] if k in stencil.noise else ZERO
-                for k in range(len(stencil.right_side))])
-    return Increments(z * wiener_root(stencil, h))
 
 
 def wiener_root(stencil: Stencil, h: float) -> float:

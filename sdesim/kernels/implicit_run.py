@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from sdesim.calculus import evaluate, walk
 from sdesim.expressions import Expr, is_zero
+from sdesim.kernels.field_conserved import conserved
+from sdesim.kernels.field_noise import Drive
 from sdesim.kernels.field_plan import Steps
-from sdesim.kernels.field_reference import Sheet, wiener_root
+from sdesim.kernels.field_reference import Sheet
 from sdesim.kernels.implicit_operator import Operator, Split, environment, view
 from sdesim.kernels.implicit_solvers import Solver, is_symmetric
 from sdesim.methods.field import FieldMethod
@@ -109,7 +111,7 @@ class Model:
         self.guess = x
         return x
 
-    def noise(self, t: float, y: Array, dW: Array | None) -> Array:
+    def noise(self, t: float, y: Array, dW: Mapping[int, Array] | None) -> Array:
         """The noise amplitude at y times dW; zero without noise."""
         if dW is None:
             return np.zeros((1,) * y.ndim)
@@ -117,7 +119,10 @@ class Model:
         env = {**self.fixed, "t": np.float64(t), **{(n, here): u for n, u in zip(self.operator.states, y)}}
         out = np.zeros_like(y)
         for state, amplitude in self.stencil.noise.items():
-            out[state] = evaluate((amplitude,), env)[0] * dW[state]
+            if self.stencil.is_conserved(state):
+                out[state] = conserved(self.stencil.model, state, amplitude, t, self.parameters, y, dW[state])
+            else:
+                out[state] = evaluate((amplitude,), env)[0] * dW[state]
         return out
 
     def after(self, before: Array, now: Array) -> None:
@@ -165,16 +170,11 @@ def _groups(plans: Sequence[Sequence[Steps]], most: int) -> list[NDArray[np.int6
 def _integrate(model: Model, method: FieldMethod, initial: Array, plan: Sequence[Steps], members: NDArray[np.int64],
                seed: int, sheet: Sheet) -> Array:
     y, number, stencil = initial.astype(np.float64), 0, model.stencil
-    saved = np.empty((len(plan), *y.shape))
+    saved, draw = np.empty((len(plan), *y.shape)), Drive(stencil, seed, members, sheet)
     model.guess, model.tolerance = y, np.full(len(members), _TIGHT)
     for i, steps in enumerate(plan):
-        root = wiener_root(stencil, steps.h)
         for k in range(steps.count):
-            dW = None
-            if stencil.noise:
-                dW = np.zeros_like(y)
-                for state in stencil.noise:
-                    dW[state] = root * sheet.normals(seed, members, number, state, y.shape[2:])
+            dW = draw(number, steps.h) if stencil.noise else None
             before = y
             y = method.step(model, steps.start + k * steps.h, y, steps.h, dW, number < STARTING)
             if not np.isfinite(y).any():

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from sdesim.calculus import free_symbols, substitute
 from sdesim.expressions import Expr, const, is_zero, symbol
-from sdesim.fields import ColouredNoise, spectral_density
+from sdesim.fields import ColouredNoise, ConservedNoise, spectral_density
 from sdesim.methods.bent import at_rest, bent, fastest_growth
 from sdesim.methods.lift import lift
 from sdesim.methods.rotation import rotation
@@ -313,6 +313,10 @@ def _noise(model: PDE, name: str, transform: Transform, i: int, tag: int,
         raise ValueError(f"a spectral method needs noise of constant amplitude; that of {name} depends on "
                          f"{', '.join(extra)}: choose euler_maruyama")
     amplitude: Expr = term.amplitude
+    if isinstance(term, ConservedNoise) or term.correlation_time is not None:
+        raise ValueError(f"a spectral method knows noise that is white in time and not conserved; that of {name} is "
+                         f"{type(term).__name__} with the correlation time {term.correlation_time}: choose "
+                         "euler_maruyama or backward_euler")
     per_cell = 1.0 / sqrt(model.grid.cell_volume) if model.grid.is_box else 1.0  # else in the transform itself
     if isinstance(term, ColouredNoise):
         density = spectral_density(transform, term.length, term.smoothness)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sdesim import boundaries
 from sdesim.calculus import differentiate, free_symbols
 from sdesim.expressions import Expr, is_zero
-from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
+from sdesim.fields import ConservedNoise, GaussianField, Noise, WhiteNoise
 from sdesim.models import pde_input, pde_text
 from sdesim.orthogonal import Orthogonal
 from sdesim.printing import to_text
@@ -44,7 +44,8 @@ class PDE:
         hyperdiffusivity: κ ≥ 0 of −κ∇⁴u, free of the coordinates, t and the states: ``{"u": expression}``, or the
             expression for all states. Length⁴/time. The Laplacian of the state meets the edge as the state does, with
             zero for its value or flux. Taken by the spectral methods. With it a state's diffusivity may be negative.
-        noise: ``{"u": WhiteNoise(amplitude) | ColouredNoise(amplitude, length, smoothness)}``, or the noise alone.
+        noise: ``{"u": WhiteNoise(amplitude) | ColouredNoise(amplitude, length, smoothness) |
+            ConservedNoise(amplitude)}``, or the noise alone.
         advection: how finite volumes take v u at a face: "central", "upwind", "limited" (order 2, no new extremes) or
             "weno" (order 5 in one dimension), see `sdesim.stencil_limited`. None is central where the cell Péclet
             number |v|Δ/D is at most 2, else limited (upwind in methods that need an affine model).
@@ -81,7 +82,7 @@ class PDE:
     velocity: Mapping[str, Mapping[str, Expr]] | Any = None
     reaction: Mapping[str, Expr] | Any = None
     hyperdiffusivity: Mapping[str, Expr] | Any = None
-    noise: Mapping[str, WhiteNoise | ColouredNoise] | Any = None
+    noise: Mapping[str, Noise] | Any = None
     boundary: boundaries.Boundary | Any = None
     parameters: Mapping[str, float] | Any = None
     units: Mapping[str, str] | Any = None
@@ -153,8 +154,9 @@ class PDE:
 
     @property
     def noise_colour(self) -> str:
-        """"none", "white", "coloured" or "mixed": the noise's correlation in space, over all states."""
-        kinds = {"white" if isinstance(term, WhiteNoise) else "coloured" for term in self.noise.values()}
+        """"none", "white", "coloured", "conserved" or "mixed": the noise in space, over all states."""
+        kinds = {"white" if isinstance(term, WhiteNoise) else "conserved" if isinstance(term, ConservedNoise) else
+                 "coloured" for term in self.noise.values()}
         return "none" if not kinds else kinds.pop() if len(kinds) == 1 else "mixed"
 
     def affine_reaction(self, state: str) -> tuple[Expr, dict[str, Expr]]:

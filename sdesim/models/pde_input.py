@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sdesim import arithmetic, boundaries, walls
 from sdesim.calculus import evaluate, free_symbols
 from sdesim.expressions import Expr, const, is_zero
-from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
+from sdesim.fields import GaussianField, Noise
 from sdesim.grids import AXIS_NAMES
 from sdesim.orthogonal import Orthogonal
 from sdesim.parsing import DERIVATIVES, RESERVED, as_expr
@@ -222,9 +222,9 @@ def _hyperdiffusivity(value: Any, reader: _Reader, parameters: Mapping[str, floa
 def _noise(value: Any, reader: _Reader) -> dict[str, Any]:
     result = {}
     for name, term in _per_state(value, reader, "noise").items():
-        if not isinstance(term, WhiteNoise | ColouredNoise):
-            raise TypeError(f"noise of {name}: wanted WhiteNoise(amplitude) or ColouredNoise(amplitude, length, "
-                            f"smoothness); got {term!r}")
+        if not isinstance(term, Noise):
+            raise TypeError(f"noise of {name}: wanted WhiteNoise(amplitude), ColouredNoise(amplitude, length, "
+                            f"smoothness) or ConservedNoise(amplitude); got {term!r}")
         result[name] = replace(term, amplitude=reader.read(term.amplitude, f"noise of {name}"))
     return result
 

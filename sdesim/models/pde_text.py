@@ -11,7 +11,7 @@ from sdesim import boundaries
 from sdesim.calculus import differentiate, free_symbols, substitute
 from sdesim.curved import grid_from_dict
 from sdesim.expressions import Expr, const, is_zero, symbol
-from sdesim.fields import GaussianField, noise_from_dict, noise_to_dict
+from sdesim.fields import ConservedNoise, GaussianField, noise_from_dict, noise_to_dict
 from sdesim.printing import to_latex as latex
 from sdesim.printing import to_text
 from sdesim.walls import MASK, places
@@ -63,7 +63,7 @@ def latex_name(name: str) -> str:
 
 _PLAIN: dict[str, Any] = {
     "expr": to_text, "name": str, "divergence": "∇·({} ∇{})", "transport": "-∇·(({}) {})",
-    "fourth": "-({}) ∇⁴{}", "noise": "({}) ξ_{}",
+    "fourth": "-({}) ∇⁴{}", "noise": "({}) ξ_{}", "random flux": "∇·(({}) ξ_{})",
     "tensor": lambda rows: f"[{'; '.join(', '.join(row) for row in rows)}]",
 }
 _MATRIX = r"\begin{{pmatrix}} {} \end{{pmatrix}}"
@@ -71,6 +71,7 @@ _LATEX: dict[str, Any] = {
     "expr": latex, "name": latex_name, "divergence": r"\nabla\cdot\left({} \nabla {}\right)",
     "transport": r"-\nabla\cdot\left(\left({}\right) {}\right)", "fourth": r"-\left({}\right) \nabla^4 {}",
     "noise": r"\left({}\right) \xi_{{{}}}",
+    "random flux": r"\nabla\cdot\left(\left({}\right) \xi_{{{}}}\right)",
     "tensor": lambda rows: _MATRIX.format(r" \\ ".join(" & ".join(row) for row in rows)),
 }
 
@@ -98,7 +99,8 @@ def _terms(model: Any, name: str, style: Mapping[str, Any]) -> list[str]:
     if name in model.hyperdiffusivity:
         terms.append(style["fourth"].format(write(model.hyperdiffusivity[name]), call(name)))
     if name in model.noise:
-        terms.append(style["noise"].format(write(model.noise[name].amplitude), call(name)))
+        kind = "random flux" if isinstance(model.noise[name], ConservedNoise) else "noise"
+        terms.append(style[kind].format(write(model.noise[name].amplitude), call(name)))
     return terms
 
 

@@ -21,7 +21,7 @@ import sdesim.codec as codec
 from sdesim.boundaries import Absorbing, Reflecting
 from sdesim.codec import ProvenanceError
 from sdesim.curved import RadialGrid, SphereGrid
-from sdesim.fields import ColouredNoise, GaussianField, WhiteNoise
+from sdesim.fields import ColouredNoise, ConservedNoise, GaussianField, WhiteNoise
 from sdesim.grids import Grid
 from sdesim.models.jumps import Jump
 from sdesim.models.pde import PDE
@@ -221,6 +221,7 @@ def test_every_description_in_the_table_round_trips() -> None:
         GaussianField(0.5, 0.2, 1.5),
         WhiteNoise(0.5),
         ColouredNoise(0.5, 0.1, 2.5),
+        ConservedNoise(0.5, 0.2),
         Reflecting(0.0, None),
         Absorbing(None, 2.0),
         Jump("k*x", {"x": "z/2"}, {"z": stats.norm(0.0, 2.0)}, nonnegative=True),
