@@ -2,8 +2,8 @@
 
 ∇·(a ξ) is the divergence of the fluxes a(u_f) ξ_f through the faces, u_f the mean of both cells, ξ_f = √(h/V) z:
 what leaves one cell enters the next. Nothing goes through edges that are not periodic. For du = D∇²u + ∇·(√(2Dρ) ξ) the
-discrete divergence and gradient are adjoint, so that the stationary variance is ρ/V in every mode (Donev et al., Comm.
-Appl. Math. Comp. Sci. 5, 2010, section III).
+discrete divergence and gradient are adjoint, so that the stationary variance is ρ/V in every mode (Donev,
+Vanden-Eijnden, Garcia & Bell, Comm. Appl. Math. Comp. Sci. 5, 149, 2010).
 """
 
 from __future__ import annotations

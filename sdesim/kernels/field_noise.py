@@ -10,8 +10,9 @@ With z independent standard normals in the cells (on the low faces for conserved
 
     η ← a η + √((1 − a²)/2τ) ξ,      I = τ(1 − a) η + √(τ(1 − a)³/2(1 + a)) ξ + √(h − 2τ tanh(h/2τ)) ζ
 
-(Gillespie, Phys. Rev. E 54, 1996, eqs. 2.13–2.14, for this scaling), so that η has its law for any h, and white noise
-is the limit τ → 0. On coarser cells or longer steps of one sheet the increment is the mean of the finer cells'.
+(the process and its integral are jointly normal: Gillespie, Phys. Rev. E 54, 2084, 1996), so that η has its law for
+any h, and white noise is the limit τ → 0. On coarser cells of one sheet the increment is the mean of the finer cells'
+(not of conserved noise, whose law would not be kept).
 """
 
 from __future__ import annotations
