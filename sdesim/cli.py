@@ -160,15 +160,16 @@ def _register_methods(subparsers: Any) -> None:
 
 def _methods(_: argparse.Namespace) -> None:
     from sdesim.methods import rows
+    from sdesim.methods.adaptive import adapts
 
     def order(value: float | None) -> str:
         return "–" if value is None else f"{value:g}"
 
-    lines = [("name", "kind", "order", "strong", "weak", "noise", "source")]
+    lines = [("name", "kind", "order", "strong", "weak", "noise", "adaptive", "source")]  # the widest type of noise
     for row in rows():
         orders = (order(row.order), order(row.strong), order(row.weak))
-        lines.append((row.name, row.kind, *orders, row.noise[-1], row.source))
-    widths = [max(len(line[i]) for line in lines) for i in range(6)]
+        lines.append((row.name, row.kind, *orders, row.noise[-1], (adapts(row) or ("–",))[-1], row.source))
+    widths = [max(len(line[i]) for line in lines) for i in range(7)]
     for line in lines:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=False)), line[-1], sep="  ")
 

@@ -64,7 +64,8 @@ def simulate(
     members : how many, or which: a range or list of member numbers gives the same bits as in the full ensemble.
     parameters : overrides: number | frozen scipy.stats distribution | array over members | DataArray.
     design : how distributions are sampled: "random", "lhs" or "sobol".
-    method : a name of `sim.methods()`; None chooses by the model's structure, and the attributes say what and why.
+    method : a name of `sim.methods()`, or a number of one's choice in a family of them, "theta(0.7)", "skrock(8)"; None
+        chooses by the model's structure, and the attributes say what and why.
     dt : the step, or its ceiling where the method fits steps between save times; None lets the method choose.
     rtol, atol : with either of them the steps of an SDE are dt over powers of 2, such that the error of a step of h is
         at most (atol + rtol·|x|)·√(h/dt): the error at the end is proportional to them. atol may be one for each state
