@@ -14,7 +14,7 @@ from numbers import Real
 from typing import Any
 
 from sdesim.boundaries import Absorbing, Dirichlet, Neumann
-from sdesim.calculus import differentiate, free_symbols, substitute
+from sdesim.calculus import differentiate, substitute
 from sdesim.expressions import Expr, const, is_zero, symbol, where
 from sdesim.grids import AXIS_NAMES, Grid
 from sdesim.models.jumps import refuse_jumps
@@ -34,7 +34,7 @@ def fokker_planck(sde: SDE, grid: Grid, *, name: str = "p", boundary: Mapping[st
     the density lives. `simulate` the PDE from an initial density, normalised over the grid.
 
     Raises TypeError for what is no SDE or Grid; ValueError for another number of axes, a parameter that is not one
-    number, noise that correlates two states in a way that depends on the state, or bounds that are not the grid's ends.
+    number, or bounds that are not the grid's ends.
 
     >>> import sdesim as sim
     >>> ou = sim.SDE({"x": "-k*x"}, {"x": "s*x"}, parameters={"k": 1.0, "s": 0.5})
@@ -84,9 +84,6 @@ def _coefficients(sde: SDE) -> tuple[dict[tuple[str, str], Expr], dict[str, Expr
                 if (i, c) in sde.noise and (j, c) in sde.noise:
                     total = total + sde.noise[i, c] * sde.noise[j, c]
             D[i, j] = 0.5 * total
-            if i != j and free_symbols(D[i, j]) & {*sde.states, "t"}:
-                raise ValueError(f"the noise of {i} and {j} is correlated in a way that depends on the state or the "
-                                 f"time (D = {D[i, j]!r}); change variables so that it is not")  # fmt: skip
     v = {}
     for i, a in sde.drift_in("ito").items():
         v[i] = a
