@@ -6,7 +6,8 @@ calculus of model and method together is held against one step h of the method i
     E[X_h − x]/h → a(x),   a = f + α Σ_c L^c g_c   (the drift in Itô's sense),
 
 whatever calculus the equation was written in. The known path is a control variate, X_h − x − g(x) W_h, so that the mean
-is sharp enough to tell a from the drift of another calculus.
+is sharp enough to tell a from the drift of another calculus. Jumps are left out of all that; what they add in a short
+step is held against their rates and sizes (`sdesim.compensators`).
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ from numpy.typing import NDArray
 
 from sdesim.calculus import evaluate
 from sdesim.choice import choose
+from sdesim.compensators import JumpMoments, jump_error, jump_moments, smooth_part
 from sdesim.ensemble import draw
 from sdesim.integrate import integrate
 from sdesim.methods import find, rows
 from sdesim.methods.method import Method
-from sdesim.models.jumps import refuse_jumps
 from sdesim.models.sde import ALPHA, SDE
 from sdesim.streams import normals
 
 _POINTS = 256  # where derivatives are compared
 _STARTS = 4  # where a step is taken
 _MEMBERS = 20_000
+_KINDS = ("sde", "jump", "leap")
 _TOLERANCE = 1e-5  # of central differences, relative to the largest term
 
 
@@ -42,6 +44,9 @@ class Check:
     central differences, at the median point, relative to the largest of the terms there. `drift_error` is the gap
     between the method's mean increment and the Itô drift in standard errors (NaN where the method does not serve the
     model, without noise, or with bounds), `told_apart` that to the nearest other calculus, infinite where all agree.
+    `jumps` are the model's at `initial`, `jump_error` the gap between mean and mean square of what a step's jumps add
+    and what their rates and sizes say, in standard errors (NaN without jumps, with bounds, or for a method that does
+    not serve).
     """
 
     model: SDE
@@ -54,12 +59,14 @@ class Check:
     method_calculus: str
     drift_error: float
     told_apart: float
+    jumps: tuple[JumpMoments, ...] = ()
+    jump_error: float = float("nan")
 
     @property
     def ok(self) -> bool:
         """Whether the method serves the model and the numbers confirm what the expressions say."""
         numbers = self.derivative_error < _TOLERANCE and self.commutes == (self.commutator < _TOLERANCE)
-        return self.allowed and numbers and not self.drift_error > 5.0
+        return self.allowed and numbers and not self.drift_error > 5.0 and not self.jump_error > 5.0
 
     @property
     def commutes(self) -> bool:
@@ -79,15 +86,24 @@ class Check:
             f"noise      {self.noise_type}; {commutes}, {found}: largest commutator {self.commutator:.1e}",
             f"terms      derived and central differences {same}: {self.derivative_error:.1e}",
             f"calculus   {calculus}",
+            *self._said_of_jumps(),
             f"method     {self.method} {serves} this model{self.advice}",
         ]
         return "\n".join(lines)
+
+    def _said_of_jumps(self) -> list[str]:
+        lines = [f"jump       {jump}" for jump in self.jumps]
+        if not np.isnan(self.jump_error):
+            agree = "agree" if self.jump_error <= 5.0 else "DISAGREE"
+            lines.append(f"jumps      mean and mean square of what a step adds {agree} with rates and sizes: within "
+                         f"{self.jump_error:.1f} standard errors")  # fmt: skip
+        return lines
 
 
 def check(
     model: SDE, method: str | None = None, *, initial: Mapping[str, float] | None = None, seed: int = 0
 ) -> Check:
-    """Noise type, commutativity and calculus of a model and a method: found on the expressions, confirmed by numbers.
+    """Noise type, commutativity, calculus and jumps of a model and a method: found on the expressions, then by numbers.
 
     `method` None is the one that `simulate` would choose. The numbers are taken around `initial`, or around 1. Random
     parameters stand at the median of their law, lists at their first value.
@@ -101,23 +117,27 @@ def check(
     """
     if not isinstance(model, SDE):
         raise TypeError(f"check takes an SDE, got {type(model).__name__}")
-    refuse_jumps(model, "check")
     unknown = sorted(set(initial or {}) - set(model.states))
     if unknown:
         raise ValueError(f"initial names '{unknown[0]}', which is no state; the states are {', '.join(model.states)}")
     centre = {s: float((initial or {}).get(s, 1.0)) for s in model.states}
     parameters = _parameters(model)
-    found = find(method, ("sde",)) if method else choose(
+    found = find(method, _KINDS) if method else choose(
         model, None, None, np.array([0.0, 1.0]), np.zeros((len(centre), 1)), parameters).method  # fmt: skip
     points = _points(model, centre, parameters)
     commutator, derivative_error = _derivatives(model, points, parameters)
     allowed = found.refusal(model) is None
     drift_error, told_apart = np.nan, np.inf
     if allowed and model.channels and not model.bounds:
-        drift_error, told_apart = _calculus(model, found, points, parameters, seed)
-    able = ", ".join(m.name for m in rows(("sde",)) if m.refusal(model) is None)
+        drift_error, told_apart = _calculus(smooth_part(model), found, points, parameters, seed)
+    here, gap = np.array(list(centre.values())), np.nan
+    jumps = jump_moments(model, here, parameters, seed)[0]
+    if allowed and jumps and not model.bounds:
+        gap = jump_error(model, found, here, parameters, seed)
+    able = ", ".join(m.name for m in rows(_KINDS if jumps else ("sde",)) if m.refusal(model) is None)
     return Check(model, found.name, model.noise_type, allowed, "" if allowed else f"; these do: {able}", commutator,
-                 derivative_error, found.calculus or "", float(drift_error), float(told_apart))  # fmt: skip
+                 derivative_error, found.calculus or "", float(drift_error), float(told_apart), tuple(jumps),
+                 float(gap))  # fmt: skip
 
 
 def _parameters(model: SDE) -> dict[str, Any]:

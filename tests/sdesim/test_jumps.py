@@ -252,7 +252,7 @@ def test_what_takes_no_jumps_says_so():
     model = sim.SDE({"x": "-x"}, {"x": 1}, jumps={"x": sim.Jump(1, "z")})
     start, grid = {"x": 0.0}, sim.Grid(x=(-3.0, 3.0, 20))
     for work in (
-        lambda: sim.simulate(model, start, [1.0], method="exact"), lambda: sim.check(model),
+        lambda: sim.simulate(model, start, [1.0], method="exact"),
         lambda: sim.estimate(model, start, 1.0, "x", rmse=0.1), lambda: sim.fokker_planck(model, grid),
         lambda: sim.simulate(sim.SDE.from_dict({**model.to_dict(), "bounds": {"x": sim.Reflecting(-9, 9)}}), start, [1.0]),
     ):  # fmt: skip

@@ -9,6 +9,7 @@ from scipy import stats
 import sdesim as sim
 from sdesim import checking
 from sdesim.checking import check
+from sdesim.kernels.sde_jumps import jump_trace
 from sdesim.methods import find, rows
 
 GBM = sim.equations.geometric_brownian_motion(0.1, 0.4)
@@ -108,6 +109,47 @@ def test_every_method_for_scalar_noise_has_the_calculus_that_it_claims():
 def test_a_method_for_another_structure_is_not_allowed():
     found = check(sim.equations.lorenz63(), "baoab")
     assert not found.allowed and not found.ok and "baoab" not in found.advice
+
+
+JUMPS = sim.SDE(
+    {"S": "r*S", "y": "0"}, {"S": "v*S"}, parameters={"rate": 9.0, "r": 0.05, "v": 0.2},
+    jumps={"S": sim.Jump("rate", "S*(exp(0.15*z - 0.1) - 1)"), "y": sim.Jump("3*S", {"y": stats.expon(scale=0.5), "S": "y*u"})},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("method", [None, "heun"])
+def test_jumps_are_reported_and_confirmed(method):
+    found = check(JUMPS, method, initial={"S": 2.0, "y": 1.0})
+    assert found.ok and found.jump_error < 5 and "agree with rates and sizes" in str(found)
+    first, second = found.jumps
+    assert (first.name, first.rate, second.rate) == ("S", 9.0, 6.0)
+    m, d = -0.1, 0.15  # a lognormal's moments, those of an exponential and of a uniform number
+    mean = 2.0 * (np.exp(m + d * d / 2) - 1)
+    square = 4.0 * (np.exp(2 * m + 2 * d * d) - 2 * np.exp(m + d * d / 2) + 1)
+    assert first.size["S"] == pytest.approx((mean, square), rel=0.01)
+    assert second.size["y"] == pytest.approx((0.5, 0.5), rel=0.01)
+    assert second.size["S"] == pytest.approx((0.5, 1 / 3), rel=0.01)
+    assert "S at the rate 9; size of S: mean -0.1" in str(found)
+
+
+def test_jumps_of_counts_are_confirmed_for_each_method_that_serves():
+    model = sim.equations.reactions("2A <-> B", rate=(0.02, 1.0))
+    for method in ("ssa", "heun", "tau_leaping", "trapezoidal_leaping"):
+        found = check(model, method, initial={"A": 60, "B": 3})
+        assert found.ok and found.jump_error < 5 and [j.rate for j in found.jumps] == [pytest.approx(35.4), 3.0]
+    refused = check(JUMPS, "tau_leaping")
+    assert not refused.ok and "heun" in refused.advice and "ssa" not in refused.advice
+
+
+@pytest.mark.parametrize("wrong", ["rate", "size"])
+def test_jumps_that_are_not_the_model_s_are_found(monkeypatch, wrong):
+    def half(model):
+        found = jump_trace(model)
+        halved = tuple(0.5 * rate for rate in found.rates), tuple(tuple((i, 0.8 * s) for i, s in k) for k in found.sizes)
+        return dataclasses.replace(found, **({"rates": halved[0]} if wrong == "rate" else {"sizes": halved[1]}))
+
+    monkeypatch.setattr("sdesim.kernels.sde_trace.jump_trace", half)
+    assert check(JUMPS).jump_error > 5 and not check(JUMPS).ok and "DISAGREE with rates" in str(check(JUMPS))
 
 
 def test_random_parameters_and_bad_calls():
