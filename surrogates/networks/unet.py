@@ -39,8 +39,9 @@ class BoundaryConv(nn.Module):
             self.convolution.weight *= gain
         nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.convolution(pad(x, 1, self.boundary))
+    def forward(self, x: Tensor, *, activate: bool = False) -> Tensor:
+        """Of x, or of silu(x)."""
+        out: Tensor = self.convolution(pad(x, 1, self.boundary, activate=activate))
         return out
 
 
@@ -58,8 +59,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
         scale, shift = self.film(e).reshape(len(e), -1, *[1] * (h.ndim - 2)).chunk(2, dim=1)
-        inner = torch.addcmul(shift, self.first(functional.silu(h)), 1.0 + scale)
-        out: Tensor = self.skip(h) + self.second(functional.silu(inner))
+        inner = torch.addcmul(shift, self.first(h, activate=True), 1.0 + scale)
+        out: Tensor = self.skip(h) + self.second(inner, activate=True)
         return out
 
 
@@ -151,7 +152,7 @@ class UNet(nn.Module):
             fine = kept.pop()
             coarse = functional.interpolate(grow(h), size=fine.shape[2:], mode="nearest")
             h = block(torch.cat([coarse, fine], dim=1), e)
-        out: Tensor = self.head(functional.silu(h))
+        out: Tensor = self.head(h, activate=True)
         return out
 
     def _mix(self, h: Tensor, given: Tensor | None) -> Tensor:

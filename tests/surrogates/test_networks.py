@@ -20,13 +20,14 @@ torch.set_num_threads(1)
 MODES = {"periodic": "circular", "reflect": "replicate"}
 
 
+@pytest.mark.parametrize("activate", [False, True])
 @pytest.mark.parametrize("boundary", list(MODES))
 @pytest.mark.parametrize("axes", [1, 2, 3])
-def test_padding_and_its_adjoint_against_torch(boundary, axes):
+def test_padding_and_its_adjoint_against_torch(boundary, axes, activate):
     x = torch.randn(2, 3, *range(4, 4 + axes), generator=torch.Generator().manual_seed(0), requires_grad=True)
-    ours = pad(x, 1, (boundary,) * axes)
-    theirs = functional.pad(x, (1, 1) * axes, mode=MODES[boundary])
-    assert torch.equal(ours, theirs)
+    ours = pad(x, 1, (boundary,) * axes, activate=activate)
+    theirs = functional.pad(functional.silu(x) if activate else x, (1, 1) * axes, mode=MODES[boundary])
+    assert torch.allclose(ours, theirs, atol=1e-6 * activate, rtol=0)
     g = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
     mine, other = (torch.autograd.grad((out * g).sum(), x)[0] for out in (ours, theirs))
     assert torch.allclose(mine, other, atol=1e-6)
