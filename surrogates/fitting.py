@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +25,6 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from surrogates import data
 from surrogates.building import (
     NetworkOption,
     bf16_pays,
@@ -41,13 +39,13 @@ from surrogates.covariance import Choice, choose, fit_gaussian
 from surrogates.denoisers import EDM_RANGE, SKIPS, Denoiser, coordinate_channels
 from surrogates.gaussian import Gaussian
 from surrogates.journals import Journal
-from surrogates.layouts import Layout, condition_values, outermost, split_blocks
+from surrogates.layouts import Layout, condition_values
 from surrogates.noising import FIELD_PROCESSES
 from surrogates.parallel import Ranks
-from surrogates.sources import InMemory, Samples, Source, Stream
+from surrogates.sources import Samples, Source
+from surrogates.splitting import some, split
 from surrogates.training import Budget, HeldOut, Settings, held_out, train
 
-VALIDATION_BLOCKS = 4
 PILOT = 0.08
 
 
@@ -114,27 +112,17 @@ class Plan:
 
 def fit(ds: xr.Dataset, layout: Layout, plan: Plan) -> Fitted:
     """Carry out the five steps; the network and what is trained on live on plan.device."""
-    split = _split(ds, layout, plan.validation)
-    sample_bytes = 4 * layout.channels * math.prod(layout.shape) * split.stride
-    room = max(1, int(plan.memory / sample_bytes))
-    whole = len(split.training) <= room
-    x, c = data.read_samples(ds, layout, split.training if whole else _spread(split.training, room))
-    fitted = _fit_gaussians(ds, layout, plan, x, c, split.gap)
+    parts = split(ds, layout, plan.validation, plan.memory)
+    held = parts.held()
+    fitted = _fit_gaussians(ds, layout, plan, *held, parts.gap)
     if plan.network is False:
         return fitted
-    with contextlib.ExitStack() as stack:
-        source: Source
-        if whole:
-            source = InMemory(x.to(plan.device), None if c is None else c.to(plan.device), plan.seed)
-        else:
-            source = stack.enter_context(_stream(ds, layout, split, plan, room))
+    with parts.source(held, plan.device, plan.seed, plan.workers) as source:
         ranks = Ranks.join()
         ledger = None
         if plan.checkpoint is not None:
-            ledger = Ledger.open(plan.checkpoint, _purpose(fitted, plan, x), writes=ranks.first)
-        selection, verdict = (
-            _on(data.read_samples(ds, layout, part), plan.device) for part in (split.selection, split.verdict)
-        )
+            ledger = Ledger.open(plan.checkpoint, _purpose(fitted, plan, held[0]), writes=ranks.first)
+        selection, verdict = parts.selection(plan.device), parts.verdict(plan.device)
         _train_network(fitted, plan, source, selection, verdict, ledger, ranks)
     return fitted
 
@@ -197,7 +185,7 @@ def _train_network(
         torch.manual_seed(plan.seed)
         denoiser = build_denoiser(fitted, skip, plan.network, bf16=bf16_pays(plan.device))  # type: ignore[arg-type]
         denoiser.to(plan.device)
-        checks = checks or held_out(denoiser, *_some(selection, 64), plan.seed, levels=8)
+        checks = checks or held_out(denoiser, *some(selection, 64), plan.seed, levels=8)
         gain = 0.0
         if len(names) > 1:
             number = SKIPS.index(skip)
@@ -210,7 +198,7 @@ def _train_network(
     run(denoiser, source, remaining, seed=plan.seed + 1, held=checks, settings=settings)
     fitted.denoiser = denoiser
     fitted.network = network_config(plan.network, fitted.layout.shape) if is_ours(plan.network) else None
-    fitted.verdict = judge(denoiser, *_some(verdict, 256), seed=plan.seed)
+    fitted.verdict = judge(denoiser, *some(verdict, 256), seed=plan.seed)
 
 
 def judge(denoiser: Denoiser, x: Tensor, c: Tensor | None, *, seed: int) -> Verdict:
@@ -220,74 +208,6 @@ def judge(denoiser: Denoiser, x: Tensor, c: Tensor | None, *, seed: int) -> Verd
     error = float(blocks.std() / math.sqrt(len(blocks)))
     mean = float(gain.mean())
     return Verdict("network" if mean > 2.0 * error else "gaussian", mean, error)
-
-
-def _some(samples: Samples, count: int) -> Samples:
-    """At most `count` samples, evenly spread and in their order."""
-    x, c = samples
-    index = torch.linspace(0, len(x) - 1, min(count, len(x))).round().long().to(x.device)
-    return x[index], None if c is None else c[index]
-
-
-@dataclass(frozen=True)
-class _Split:
-    """Entries of the outermost sample dimension, `stride` samples in each; `gap` samples part the folds."""
-
-    training: NDArray[np.int64]
-    selection: NDArray[np.int64]
-    verdict: NDArray[np.int64]
-    stride: int
-    gap: int
-
-
-def _split(ds: xr.Dataset, layout: Layout, fraction: float) -> _Split:
-    """Step 1: training, selection and verdict, by whole blocks; of a large file not more than is judged by is held."""
-    outer = outermost(ds, layout.samples)
-    groups = ds.sizes[outer]
-    stride = math.prod(ds.sizes[d] for d in layout.samples) // groups
-    gap = 0 if outer == "member" else max(1, round(0.02 * groups))
-    if groups < 2 * VALIDATION_BLOCKS:
-        raise ValueError(f"dimension {outer!r} wants at least {2 * VALIDATION_BLOCKS} entries to split, got {groups}")
-    training, held = split_blocks(groups, fraction=fraction, blocks=VALIDATION_BLOCKS, gap=gap)
-    pieces = np.array_split(held, VALIDATION_BLOCKS)
-    chosen, judged = np.concatenate(pieces[0::2]), np.concatenate(pieces[1::2])
-    return _Split(training, _spread(chosen, 1024), _spread(judged, 1024), stride, gap * stride)
-
-
-def _spread(index: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` of them, evenly spread and in their order."""
-    return index[np.linspace(0, len(index) - 1, min(count, len(index))).round().astype(np.int64)]
-
-
-def _on(samples: Samples, device: torch.device) -> Samples:
-    x, c = samples
-    return x.to(device), None if c is None else c.to(device)
-
-
-@dataclass(frozen=True)
-class _Shards:
-    """Reads shard k, the entries bounds[k] of the outermost sample dimension, of a Dataset that is read lazily."""
-
-    ds: xr.Dataset
-    layout: Layout
-    bounds: tuple[NDArray[np.int64], ...]
-
-    def __call__(self, k: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        x, c = data.read_samples(self.ds, self.layout, self.bounds[k])
-        return x.numpy(), None if c is None else c.numpy()
-
-
-def _stream(ds: xr.Dataset, layout: Layout, split: _Split, plan: Plan, room: int) -> Stream:
-    """The training samples from their file: shards of its own chunks, windows of a quarter of the memory."""
-    variables = ds[[*layout.variables, *layout.condition, *layout.maps]]
-    chunks = ds[layout.variables[0]].encoding.get("shards") or ds[layout.variables[0]].encoding.get("chunks")
-    axis = ds[layout.variables[0]].dims.index(outermost(ds, layout.samples))
-    length = max(1, min(int(chunks[axis]) if chunks else room // 32, max(1, room // 8)))
-    edges = np.flatnonzero(np.diff(split.training // length)) + 1
-    bounds = tuple(np.split(split.training, edges))
-    window = max(1, room // (4 * length))
-    shards = _Shards(variables, layout, bounds)
-    return Stream(shards, [len(b) * split.stride for b in bounds], plan.seed, window=window, workers=plan.workers)
 
 
 def _static_channels(ds: xr.Dataset, layout: Layout, choice: Choice, plan: Plan) -> Tensor | None:
