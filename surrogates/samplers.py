@@ -70,26 +70,31 @@ def exponential(
     tensor(1.7321, dtype=torch.float64)
     """
     mean, variance, modes = gaussian.mean(c), gaussian.variance(c), gaussian.modes
-    root = variance.sqrt()
-
-    def excess(z: Tensor, sigma: Tensor) -> Tensor:
-        """g = G s/(σ√λ) for coefficients z about the mean."""
-        square = variance + sigma**2
-        estimate = modes.analyse(denoise(mean + modes.synthesise(z), sigma) - mean)
-        return (estimate - variance / square * z) * square.sqrt() / (sigma * root)
-
     z = modes.analyse(x - mean)
     ends = torch.cat([levels[1:], torch.zeros_like(levels[:1])])
     for sigma, after in zip(levels, ends, strict=True):
-        start, stop = (variance + sigma**2).sqrt(), (variance + after**2).sqrt()
-        angle = torch.atan(root * (sigma - after) / (variance + sigma * after))  # θ − θ' without cancellation
-        g = excess(z, sigma)
-        moved = stop / start * z + stop * angle * g
+        g = excess(denoise, z, gaussian, sigma, c)
+        moved = advance(z, g, variance, sigma, after)
         if order == 2 and bool((after > 0.0).all()):
-            g = 0.5 * (g + excess(moved, after))
-            moved = stop / start * z + stop * angle * g
+            g = 0.5 * (g + excess(denoise, moved, gaussian, after, c))
+            moved = advance(z, g, variance, sigma, after)
         z = moved
     return mean + modes.synthesise(z)
+
+
+def excess(denoise: Field, z: Tensor, gaussian: Gaussian, sigma: Tensor, c: Tensor | None = None) -> Tensor:
+    """g = G s/(σ√λ) for coefficients z about the mean; σ a number, or shaped to multiply fields."""
+    mean, variance, modes = gaussian.mean(c), gaussian.variance(c), gaussian.modes
+    square = variance + sigma**2
+    estimate = modes.analyse(denoise(mean + modes.synthesise(z), sigma) - mean)
+    return (estimate - variance / square * z) * square.sqrt() / (sigma * variance.sqrt())
+
+
+def advance(z: Tensor, g: Tensor, variance: Tensor, sigma: Tensor, after: Tensor) -> Tensor:
+    """z(σ') = (s'/s) z + s' (θ − θ') g: the step from σ to σ' with one g."""
+    start, stop = (variance + sigma**2).sqrt(), (variance + after**2).sqrt()
+    angle = torch.atan(variance.sqrt() * (sigma - after) / (variance + sigma * after))  # θ − θ' without cancellation
+    return stop / start * z + stop * angle * g
 
 
 def start(gaussian: Gaussian, noise: Tensor, level: Tensor | float, c: Tensor | None = None) -> Tensor:
