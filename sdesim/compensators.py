@@ -105,10 +105,10 @@ def jump_error(
     h, times = _EVENTS / rate, np.array([0.0, _EVENTS / rate])
     start, bare = np.repeat(point[:, None], _MEMBERS, axis=1), smooth_part(model)
     without = method if method.kind == "sde" else find("euler_maruyama", ("sde",))
-    ends = []
+    ends, members = [], np.arange(_MEMBERS)
     for kind, way in ((model, method), (bare, without)):
-        common = {"seed": seed, "members": np.arange(_MEMBERS)}
-        ends.append(integrate(kind, way.at(kind, h), start, parameters, times, h, **common).states[-1])
+        found = integrate(kind, way.at(kind, h), start, parameters, times, h, seed=seed, members=members)
+        ends.append(found.states[-1])
     added = ends[0] - ends[1]
     worst = 0.0
     for k, power in enumerate((added, added * added)):
