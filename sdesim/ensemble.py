@@ -38,6 +38,8 @@ def member_numbers(members: int | Iterable[int]) -> NDArray[np.int64]:
         return np.arange(int(members), dtype=np.int64)
     if isinstance(members, (str, bool, float)) or not isinstance(members, Iterable):
         raise TypeError(f"members must be a count, a range or a list of member numbers; got {members!r}")
+    if isinstance(members, range) and members and all(0 <= end < _LIMIT for end in (members[0], members[-1])):
+        return np.arange(members.start, members.stop, members.step, dtype=np.int64)
     array = np.asarray(members if isinstance(members, np.ndarray) else list(members))
     if array.size == 0:
         raise ValueError("members is empty: ask for at least one")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sdesim.arithmetic import NUMPY, NUMPY32, Machine
 from sdesim.kernels.sde_bridge import COLUMNS, joint, single, weights
 from sdesim.kernels.sde_jumps import apply_jumps
+from sdesim.kernels.sde_segments import cut_step
 from sdesim.kernels.sde_trace import SDETrace, trace
 from sdesim.methods.bound import BoundSDE, Wiener
 from sdesim.methods.method import Method
@@ -30,16 +31,17 @@ from sdesim.reals import DOUBLE, SINGLE, Format
 from sdesim.streams import Purpose, normals, seed_key, signs, step_uniforms
 
 if TYPE_CHECKING:
+    from sdesim.kernels.moments import Context
     from sdesim.kernels.sde_llvm import SDEKernel
 
 _ON_GRID = 1e-9  # save times closer to a step than this fraction of it count as on it
 _MAX_PER_STEP = 2**16  # saves within one step that have numbers of their own
-_FOLDED = 32  # blocks that `fold` hands over together, at most
-_CACHED = 2**18  # numbers that a second-level cache holds
 
 
 class _Folding(Protocol):
     def add(self, states: NDArray[np.float64]) -> object: ...
+    def context(self, stride: int) -> Context | None: ...
+    def taken(self, context: Context, back: NDArray[np.float64] | None = None) -> None: ...
 
 
 Folded = TypeVar("Folded", bound=_Folding)
@@ -99,7 +101,7 @@ class _Reference:
         self.m = BoundSDE(model, method.calculus or "ito", values, machine)
         self.method, self.seed, self.members = method, seed, members
         traced = trace(model, method, frozenset())
-        self.joint, self.jumps = traced.joint, traced.jumps
+        self.trace, self.joint, self.jumps = traced, traced.joint, traced.jumps
 
     def draw(self, s: int, kind: str, word: int) -> NDArray[np.float64]:
         """A random number of step s for each member, as the symbols of `kernels.sde_trace` name them."""
@@ -113,7 +115,10 @@ class _Reference:
     def step(
         self, y: Vector, t: float, h: Any, root: Any, s: int, own: Mapping[tuple[str, int], Any] | None = None
     ) -> Vector:
-        """A step with the numbers of step s; those in `own` in place of them. Jumps come after it if s is even."""
+        """A step with the numbers of step s; those in `own` in place of them.
+
+        Jumps come after it if s is even, or cut it where there are bounds.
+        """
         def jump(x: Sequence[Any], at: float) -> Vector:
             how = {"parameters": self.m.parameters, "seed": self.seed, "members": self.members, "step": s}
             return Vector(x if self.jumps is None else apply_jumps(self.jumps, x, at, h, **how))
@@ -122,6 +127,9 @@ class _Reference:
             key = kind, word
             return own[key] if own and key in own else self.draw(s, kind, word)
 
+        if self.trace.cut:
+            draws = [draw(*key) for key in self.trace.draws]
+            return cut_step(self.trace, self.method, self.m, y, draws, t, h, root, self.seed, self.members, s)
         dW = Vector(draw("z", c) * root for c in range(len(self.m.channels)))
         start = jump(y, t) if s & 1 else y
         stepped = self.method.step(self.m, self.machine.number(t), start, h, Wiener(dW, root, draw))
@@ -199,7 +207,8 @@ class _Blocks:
         size = self.block * max(1, len(self.members) // (8 * threads * self.block))
         return [slice(k, k + size) for k in range(0, len(self.members), size)]
 
-    def run(self, own: slice, t0: float, h: float, plan: SavePlan, out: NDArray[Any], first: int = 0) -> None:
+    def run(self, own: slice, t0: float, h: float, plan: SavePlan, out: NDArray[Any], first: int = 0,
+            after: Sequence[int] = (0, 0, 0, 0)) -> None:  # fmt: skip
         """The members at these positions, into `out` (save, state, member), whose members begin at `first`."""
         start, count, size = own.start, len(self.members), out.itemsize
         n = min(own.stop, count) - start
@@ -209,8 +218,34 @@ class _Blocks:
             self.members.ctypes.data + 8 * start, n, out.ctypes.data + size * (start - first),
             self.initial.ctypes.data + size * start, self.varying.ctypes.data + size * start, count, work.ctypes.data,
             self.uniform.ctypes.data, out.shape[-1], len(plan.due), plan.due.ctypes.data, bridge.ctypes.data, t0, h,
-            float(np.sqrt(h)), *self.key,
+            float(np.sqrt(h)), *self.key, *after,
         )  # fmt: skip
+
+    def fold(self, own: range, t0: float, h: float, plan: SavePlan, kept: _Folding) -> None:
+        """The members at these positions, whose states `kept` takes save by save while they are in the cache.
+
+        It takes them in compiled code, but for the first block and those that it has no room for.
+        """
+        start, done = own.start, np.zeros(2, np.int64)
+        wide = np.empty((len(self.initial), self.block))
+        room = np.empty((len(plan.due), len(self.initial), self.block), self.initial.dtype)
+        while start < own.stop:
+            context = kept.context(self.block)
+            if context is not None:
+                done[:] = 0
+                after = context.fold, context.places.ctypes.data, wide.ctypes.data, done.ctypes.data
+                self.run(slice(start, own.stop), t0, h, plan, room, start, after)
+                start += int(done[0])
+            if start < own.stop:  # a block that was not taken
+                stop = min(start + self.block, own.stop)
+                self.run(slice(start, stop), t0, h, plan, room, start)
+                states = room[..., : stop - start].astype(np.float64)
+                if context is not None:
+                    kept.taken(context, states[: done[1]])
+                kept.add(states)
+                start = stop
+            elif context is not None:
+                kept.taken(context)
 
 
 def integrate(
@@ -262,6 +297,15 @@ def integrate(
     return SDEResult(states, np.where(finite, 0, 1).astype(np.int8))
 
 
+def _group(blocks: int, steps: int, rows: int) -> int:
+    """How many blocks `fold` takes together: to begin and to merge a group costs as much as a fiftieth of its steps.
+
+    >>> _group(2000, 1000, 1), _group(2000, 1000, 1000), _group(8, 10, 1)
+    (21, 250, 1)
+    """
+    return max(1, min(-(-blocks // 8), (21_000 + 650 * rows) // max(1, steps)))
+
+
 def fold(
     model: SDE,
     method: Method,
@@ -283,19 +327,12 @@ def fold(
     plan, t0 = save_plan(times, dt), float(times[0])
     varying = frozenset(n for n, v in parameters.items() if np.ndim(v))
     blocks = _Blocks(trace(model, method, varying), initial, parameters, seed, members)
-    rows, count = len(times) * len(initial), len(members)
-    wide = blocks.block * max(1, min(_FOLDED, _CACHED // (rows * blocks.block), count // (16 * blocks.block)))
-    starts = range(0, count, wide)
-    size = max(1, min(_FOLDED * blocks.block, -(-count // 16)) // wide)
+    size = blocks.block * _group(-(-len(members) // blocks.block), int(plan.due[-1]), len(times) * len(initial))
 
-    def work(own: range) -> Folded:
-        kept, room = begin(), np.empty(rows * wide, initial.dtype)
-        for start in own:
-            n = min(wide, count - start)
-            states = room[: rows * n].reshape(len(times), len(initial), n)
-            blocks.run(slice(start, start + n), t0, dt, plan, states, start)
-            kept.add(states.astype(np.float64, copy=False))
+    def work(start: int) -> Folded:
+        kept = begin()
+        blocks.fold(range(start, min(start + size, len(members))), t0, dt, plan, kept)
         return kept
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        yield from pool.map(work, [starts[k : k + size] for k in range(0, len(starts), size)])
+        yield from pool.map(work, range(0, len(members), size))

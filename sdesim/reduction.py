@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from sdesim.ensemble import member_numbers
 from sdesim.initial import is_list
+from sdesim.kernels.moments import Context
 from sdesim.methods.bounded import ALIVE, bounded
 from sdesim.models.sde import SDE
 from sdesim.runs import Run
 from sdesim.statistics import EnsembleStatistics
 from sdesim.workers import results
 
-SHARE = 2**18  # members that are made at a time
+SHARE = 2**20  # members that are made at a time
 _GROUP_BYTES = 2**26
 
 
@@ -35,6 +36,14 @@ class Kept:
     def add(self, states: NDArray[np.float64]) -> None:
         """Add the states (time, state, member) of some members."""
         self.lost += self.statistics.add(states[self.skip :])
+
+    def context(self, stride: int) -> Context | None:
+        """What compiled code needs to add rows of `stride` numbers; None if states must come by `add`."""
+        return self.statistics.context(self.skip, stride)
+
+    def taken(self, context: Context, back: NDArray[np.float64] | None = None) -> None:
+        """What compiled code has added with a context, but for states (time, …) that it counted and then refused."""
+        self.statistics.taken(context, None if back is None else back[self.skip :])
 
     def merge(self, other: Kept) -> None:
         """Take in the members of another one."""
@@ -104,8 +113,8 @@ def shares(members: Any, given: Mapping[str, Any], design: str) -> Sequence[Any]
 
     What is `given` as a list, or drawn as a Latin hypercube, belongs to the ensemble as a whole.
 
-    >>> [len(share) for share in shares(600_000, {"k": 1.0}, "random")]
-    [262144, 262144, 75712]
+    >>> [len(share) for share in shares(2_200_000, {"k": 1.0}, "random")]
+    [1048576, 1048576, 102848]
     """
     whole = design == "lhs" or any(
         is_list(v) or (getattr(v, "dims", ()) and "member" not in v.coords) for v in given.values()

@@ -13,6 +13,7 @@ from sdesim.boundaries import Absorbing
 from sdesim.calculus import evaluate
 from sdesim.certificates import certificates, settle
 from sdesim.choice import Choice, check_device, choose
+from sdesim.coefficients import on_grid
 from sdesim.ensemble import distributions, draw, member_numbers
 from sdesim.forecast import foresee
 from sdesim.initial import coefficient_fields, is_field, is_list, over_members, pde_initial, sde_initial
@@ -97,6 +98,16 @@ class Run:
                 part = self.part(positions)
                 marks |= errors(part, states, notes, part.steps(), threads)
         return Group(states, status, marks, notes)
+
+    def flowing(self, positions: slice, states: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """The potentials (time, member, *space) of the members at these positions, from their states."""
+        if isinstance(self.model, SDE) or not self.model.potential:
+            return []
+        own = {n: v[positions] if np.ndim(v) else v for n, v in self.parameters.items()}
+        known = on_grid(self.model.grid, self.model.fields, {**self.model.parameters, **own})
+        with np.errstate(all="ignore"):
+            return [term.values(states[:, self.names.index(name)], known)
+                    for name, term in self.model.potential.items()]
 
     def integrated(self, threads: int, sheet: Sheet) -> NDArray[np.float64]:
         """The states of all members, with the noise of another run's steps and cells."""
@@ -254,8 +265,9 @@ def _check_start(model: SDE, state: NDArray[np.float64], parameters: Mapping[str
 def _compact(numbers: NDArray[np.int64]) -> range | list[int]:
     """A range where the numbers are one, else a list: short in a file."""
     first, last = int(numbers[0]), int(numbers[-1])
-    run = range(first, last + 1)
-    return run if len(run) == len(numbers) and np.array_equal(numbers, run) else [int(n) for n in numbers]
+    if last - first + 1 == len(numbers) and (np.diff(numbers) == 1).all():
+        return range(first, last + 1)
+    return [int(n) for n in numbers]
 
 
 def _clock(times: Any) -> tuple[NDArray[np.float64], int]:

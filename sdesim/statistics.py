@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdesim.kernels.moments import MOMENTS, PARTS, reductions
+from sdesim.kernels.folding import MOMENTS
+from sdesim.kernels.moments import Context, context, reductions
 
 BINS = 64
 _RESOLUTION = -40  # bins are not finer than 2⁻⁴⁰ of the largest value
 _FINEST, _COARSEST = -960, 1000  # of k, so that edges stay normal numbers
-_CELLS = 2**9  # numbers of a row that are counted at a time
 
 
 class Running:
@@ -117,7 +117,7 @@ class Bins:
         row, column = np.nonzero(self.counts)
         into = (self.first[row].astype(np.int64) + column) >> np.minimum(k - self.k, 62)[row]
         counts = np.zeros((len(k), bins), np.int64)
-        np.add.at(counts, (row, into - first[row].astype(np.int64)), self.counts[row, column])
+        np.add.at(counts.ravel(), row * bins + (into - first[row].astype(np.int64)), self.counts[row, column])
         return Bins(k, first, counts)
 
 
@@ -136,46 +136,48 @@ class Histograms:
     def __init__(self, rows: int, bins: int = BINS) -> None:
         self.bins = bins
         self.low, self.high = np.full(rows, np.inf), np.full(rows, -np.inf)
-        self.held = Bins(np.full(rows, _FINEST), np.zeros(rows), np.zeros((rows, 2 * bins), np.int64))
-        self._room = self.low.copy(), self.high.copy()  # from, to
+        self.held = Bins(np.full(rows, _FINEST), np.zeros(rows), np.zeros((rows, 0), np.int64))
+        self.room = np.stack([self.low, self.high])  # from, to
 
     def add(self, values: NDArray[np.float64]) -> None:
         """Count finite values (row, any number)."""
         if values.shape[1]:
-            self.cover(values.min(axis=1), values.max(axis=1))
-            self.count(np.ascontiguousarray(values, np.float64), values.shape[1])
+            ends = np.stack([values.min(axis=1), values.max(axis=1)], axis=1)
+            self.cover(*ends.T)
+            self.count(np.ascontiguousarray(values, np.float64), ends)
 
-    def count(self, values: NDArray[np.float64], n: int) -> None:
-        """Count the first n values of rows (row, …) for which there is room."""
-        index, part = np.empty(min(n, _CELLS), np.int32), np.empty(PARTS * 2 * self.bins, np.int64)
-        scale, first, counts = np.ldexp(1.0, -self.held.k), self.held.first, self.held.counts
-        for begin in range(0, n, _CELLS):
-            reductions().count(
-                values.ctypes.data + 8 * begin, len(scale), values.shape[-1], min(_CELLS, n - begin), scale.ctypes.data,
-                first.ctypes.data, counts.ctypes.data, 2 * self.bins, index.ctypes.data, part.ctypes.data,
-            )  # fmt: skip
+    def count(self, values: NDArray[np.float64], ends: NDArray[np.float64], sign: int = 1) -> None:
+        """Count values for which there is room, in the first rows; a row of `ends` ends in its extremes."""
+        (rows, n), step, bins = values.shape, ends.shape[-1], self.held.counts.shape[1]
+        scale, found = np.ldexp(1.0, -self.held.k), np.zeros((rows, bins), np.int64)
+        reductions().count(
+            values.ctypes.data, rows, n, n, ends.ctypes.data + 8 * (step - 4), step,
+            scale.ctypes.data, self.held.first.ctypes.data, found.ctypes.data, bins,
+        )  # fmt: skip
+        self.held.counts[:rows] += sign * found
 
     def cover(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
         """Make room for values from `low` to `high` in each row."""
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
-        if ((low < self._room[0]) | (high >= self._room[1])).any():
-            self._hold(self.held)
+        if ((low < self.room[0]) | (high >= self.room[1])).any():
+            self._hold()
 
     def merge(self, other: Histograms) -> None:
         """Take in what another one has counted."""
-        self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
-        self._hold(self.held, other.held)
+        self.cover(other.low, other.high)
+        if (other.held.k > self.held.k).any():  # it has seen less, and had as much room
+            self._hold()
+        more = other.held.moved(self.held.k, self.held.first, 2 * self.bins)
+        np.add(self.held.counts, more.counts, out=self.held.counts)
 
-    def _hold(self, *counted: Bins) -> None:
+    def _hold(self) -> None:
         """Put what was counted into the bins that the values' range asks for now, with room on both sides."""
         k, first = self._bins()
         used = np.floor(np.ldexp(np.where(self._seen, self.high, 0.0), -k)) - first + 1.0
-        first = first - np.floor((2 * self.bins - used) / 2.0)
-        moved = [bins.moved(k, first, 2 * self.bins) for bins in counted]
-        self.held = Bins(k, first, np.sum([bins.counts for bins in moved], axis=0))
+        self.held = self.held.moved(k, first - np.floor((2 * self.bins - used) / 2.0), 2 * self.bins)
         with np.errstate(over="ignore"):  # beyond the largest number there is nothing
-            ends = first * self.held.width, (first + 2 * self.bins) * self.held.width
-        self._room = np.where(self._seen, ends[0], np.inf), np.where(self._seen, ends[1], -np.inf)
+            ends = [(self.held.first + end) * self.held.width for end in (0, 2 * self.bins)]
+        self.room = np.stack([np.where(self._seen, ends[0], np.inf), np.where(self._seen, ends[1], -np.inf)])
 
     def result(self) -> Bins:
         """The histograms, a function of the values alone."""
@@ -250,11 +252,40 @@ class EnsembleStatistics:
             mean, squares, low, high = (kept[..., k].T for k in range(MOMENTS))
             self.running.__dict__.update(mean=mean, squares=squares, low=low, high=high, products=list(products.T))
         kept, products = self._sums
-        reductions().merge(own.ctypes.data, times, d, n, n, self.count, found.ctypes.data, kept.ctypes.data,
+        crossed, apart = np.empty_like(products), d * n
+        reductions().products(own.ctypes.data, times, apart, d, n, n, found.ctypes.data, crossed.ctypes.data)
+        reductions().merge(times, d, n, self.count, found.ctypes.data, crossed.ctypes.data, kept.ctypes.data,
                            products.ctypes.data)  # fmt: skip
         self.running.count += n
         self.histograms.cover(found[..., 2].ravel(), found[..., 3].ravel())
-        self.histograms.count(own.reshape(times * d, n), n)
+        self.histograms.count(own.reshape(times * d, n), found.reshape(times * d, MOMENTS))
+
+    def context(self, skip: int, stride: int) -> Context | None:
+        """What compiled code needs to add rows of `stride` numbers at each time after `skip` times.
+
+        None while nothing was added, or where moments have overflowed.
+        """
+        if self._sums is None:
+            return None
+        (kept, products), h = self._sums, self.histograms
+        arrays = {
+            "found": np.empty_like(kept), "crossed": np.empty_like(products), "kept": kept, "products": products,
+            "scale": np.ldexp(1.0, -h.held.k), "first": h.held.first, "counts": h.held.counts, "room": h.room,
+            "exits": self.exits, "alive": np.array([np.inf if self.alive is None else self.alive]),
+        }  # fmt: skip
+        return context(arrays, skip=skip, times=self.times, states=len(self.names), bounded=self.alive is not None,
+                       stride=stride, count=self.count, bins=h.held.counts.shape[1])  # fmt: skip
+
+    def taken(self, done: Context, back: NDArray[np.float64] | None = None) -> None:
+        """What compiled code has added with a context, but for states (time, state, member) that it counted only."""
+        self.running.count = done.count
+        h, d = self.histograms, len(self.names)
+        h.low, h.high = self.running.low.T.ravel(), self.running.high.T.ravel()
+        if back is not None and back.size:
+            own = np.ascontiguousarray(back[:, :d]).reshape(-1, back.shape[2])
+            h.count(own, np.stack([own.min(axis=1), own.max(axis=1)], axis=1), sign=-1)
+            if self.alive is not None:
+                self.exits[: len(back)] -= (back[:, d] > self.alive).sum(axis=1)
 
     def merge(self, other: EnsembleStatistics) -> None:
         """Take in the members of another one."""

@@ -38,9 +38,10 @@ def integer(value: int) -> ir.Constant:
 
 @contextmanager
 def loop(
-    builder: ir.IRBuilder, stop: Any, start: Any = None, name: str = "i", hints: Mapping[str, int] | None = None
-) -> Iterator[Any]:
-    """Emit `for i in range(start, stop)`; the body is what is built inside the `with`, which yields i.
+    builder: ir.IRBuilder, stop: Any, start: Any = None, name: str = "i", hints: Mapping[str, int] | None = None,
+    step: int = 1,
+) -> Iterator[Any]:  # fmt: skip
+    """Emit `for i in range(start, stop, step)`; the body is what is built inside the `with`, which yields i.
 
     `hints` go to LLVM's vectoriser: "vectorize.width" (numbers in a vector) and "interleave.count" (vectors at once).
 
@@ -59,7 +60,7 @@ def loop(
     builder.cbranch(builder.icmp_signed("<", counter, stop), body, after)
     builder.position_at_end(body)
     yield counter
-    counter.add_incoming(builder.add(counter, integer(1)), builder.block)
+    counter.add_incoming(builder.add(counter, integer(step)), builder.block)
     back = builder.branch(head)
     if hints:
         module = builder.module

@@ -5,31 +5,33 @@ any width of vectors.
 
   moments(x, rows, stride, n, found, flag)      found[r] = (mean, Σ(x − mean)², minimum, maximum) of each row of n
       numbers; the flag is raised where a mean is not finite
-  merge(x, times, states, stride, n, count, found, kept, C)   Chan, Golub & LeVeque's update of the rows `kept`, and of
-      the sums of products C of each pair of states
-  count(x, rows, stride, n, scale, first, counts, bins, index, part)      counts[r, ⌊x·scale[r]⌋ − first[r]] += 1
+  products(x, times, apart, states, stride, n, found, crossed)   sums of products of deviations of each pair of states
+  merge(times, states, n, count, found, crossed, kept, C)        Chan, Golub & LeVeque's update of the moments `kept`
+      of `count` members, and of the sums of products C, by those of n more
+  count, fold      see `kernels.histogram` and `kernels.folding`
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
+from numpy.typing import NDArray
 
+from sdesim.kernels.folding import MOMENTS, PLACES, fold_function
+from sdesim.kernels.histogram import count_function
 from sdesim.kernels.llvm import Compiled, integer, loop
 from sdesim.kernels.machines import F64, F64_POINTER, I32, I64, I64_POINTER, VOID, LLVMMachine
 
 _WIDTH, _UNROLL = 8, 4
 _LANES = ir.VectorType(F64, _WIDTH)
 _STRIDE = _WIDTH * _UNROLL
-MOMENTS = 4
-"""Numbers kept of each row: mean, Σ(x − mean)², minimum, maximum."""
-PARTS = 2
-"""Histograms that a row is counted in by turns, so that equal neighbours do not wait for each other."""
 
 
 class _Reduction:
@@ -58,10 +60,12 @@ class _Reduction:
             total = b.load(held[0][k])
             for lanes in held[1:]:
                 total = join[k](total, b.load(lanes[k]))
-            single = b.extract_element(total, ir.Constant(I32, 0))
-            for lane in range(1, _WIDTH):
-                single = join[k](single, b.extract_element(total, ir.Constant(I32, lane)))
-            b.store(single, slot)
+            width = _WIDTH
+            while width > 1:
+                width //= 2
+                halves = [ir.Constant(ir.VectorType(I32, width), list(range(i, i + width))) for i in (0, width)]
+                total = join[k](*(b.shuffle_vector(total, total, half) for half in halves))
+            b.store(b.extract_element(total, ir.Constant(I32, 0)), slot)
         with loop(b, self.n, self.whole) as i:
             values = [b.load(b.gep(row, [i])) for row in rows]
             for slot, value in zip(rest, fold([b.load(s) for s in rest], values, lambda _, v: v), strict=True):
@@ -96,7 +100,7 @@ def _smaller(b: ir.IRBuilder, sign: str) -> Callable[[Any, Any], Any]:
 
 
 
-def _moments(module: ir.Module) -> None:
+def _moments(module: ir.Module) -> ir.Function:
     with _function(module, "moments", "FiiiFI") as (b, (x, rows, stride, n, found, flag)):
         reduce, size = _Reduction(b, n), b.sitofp(n, F64)
         low, high = _smaller(b, "<"), _smaller(b, ">")
@@ -118,81 +122,70 @@ def _moments(module: ir.Module) -> None:
                 b.store(value, b.gep(out, [integer(k)]))
             infinite = b.fcmp_unordered("!=", b.fsub(mean, mean), zero)
             b.store(b.or_(b.load(flag), b.zext(infinite, I64)), flag)
+    return b.function
 
 
-def _merge(module: ir.Module) -> None:
-    with _function(module, "merge", "FiiiiiFFF") as (b, (x, times, states, stride, n, count, found, kept, C)):
-        reduce, m = _Reduction(b, n), LLVMMachine(b)
+def _pair(b: ir.IRBuilder, states: Any, i: Any, j: Any) -> Any:
+    """The place of the pair i < j in the order of rows of the upper triangle."""
+    skipped = b.sdiv(b.mul(i, b.sub(b.sub(b.mul(states, integer(2)), i), integer(1))), integer(2))
+    return b.add(skipped, b.sub(b.sub(j, i), integer(1)))
+
+
+def _pairs(b: ir.IRBuilder, states: Any) -> Any:
+    return b.sdiv(b.mul(states, b.sub(states, integer(1))), integer(2))
+
+
+def _moment(b: ir.IRBuilder, base: Any, row: Any, k: int) -> Any:
+    return b.gep(base, [b.add(b.mul(row, integer(MOMENTS)), integer(k))])
+
+
+def _products(module: ir.Module) -> ir.Function:
+    with _function(module, "products", "FiiiiiFF") as (b, (x, times, apart, states, stride, n, found, crossed)):
+        reduce = _Reduction(b, n)
+        with loop(b, times, name="time") as t:
+            first, block = b.mul(t, states), b.gep(x, [b.mul(t, apart)])
+            with loop(b, states, name="left") as i, loop(b, states, b.add(i, integer(1)), name="right") as j:
+                means = [b.load(_moment(b, found, b.add(first, row), 0)) for row in (i, j)]
+
+                def product(held: Any, v: Any, spread: Any, means: Any = means) -> list[Any]:
+                    a, c = (b.fsub(value, spread(b, mean)) for value, mean in zip(v, means, strict=True))
+                    return [b.fadd(held[0], b.fmul(a, c))]
+
+                rows = [b.gep(block, [b.mul(row, stride)]) for row in (i, j)]
+                (total,) = reduce(rows, [ir.Constant(F64, 0.0)], product, [b.fadd])
+                place = b.add(b.mul(t, _pairs(b, states)), _pair(b, states, i, j))
+                b.store(total, b.gep(crossed, [place]))
+    return b.function
+
+
+def _merge(module: ir.Module) -> ir.Function:
+    with _function(module, "merge", "iiiiFFFF") as (b, (times, states, n, count, found, crossed, kept, C)):
+        m = LLVMMachine(b)
         size, before = m.wrap(b.sitofp(n, F64)), m.wrap(b.sitofp(count, F64))
         share = size / (before + size)
         weight = before * share
-        pairs = b.sdiv(b.mul(states, b.sub(states, integer(1))), integer(2))
-
-        def at(base: Any, row: Any, k: int) -> Any:
-            return b.gep(base, [b.add(b.mul(row, integer(MOMENTS)), integer(k))])
 
         def step(row: Any) -> Any:
             """How far the block's mean is from the one kept."""
-            return m.wrap(b.load(at(found, row, 0))) - m.wrap(b.load(at(kept, row, 0)))
+            return m.wrap(b.load(_moment(b, found, row, 0))) - m.wrap(b.load(_moment(b, kept, row, 0)))
 
         with loop(b, times, name="time") as t:
             first = b.mul(t, states)
             with loop(b, states, name="left") as i, loop(b, states, b.add(i, integer(1)), name="right") as j:
-                left, right = b.add(first, i), b.add(first, j)
-                means = [b.load(at(found, row, 0)) for row in (left, right)]
-
-                def products(held: Any, v: Any, spread: Any, means: Any = means) -> list[Any]:
-                    a, c = (b.fsub(value, spread(b, mean)) for value, mean in zip(v, means, strict=True))
-                    return [b.fadd(held[0], b.fmul(a, c))]
-
-                rows = [b.gep(x, [b.mul(row, stride)]) for row in (left, right)]
-                (total,) = reduce(rows, [ir.Constant(F64, 0.0)], products, [b.fadd])
-                # pairs (i, j) with i < j in the order of rows of the upper triangle
-                skipped = b.sdiv(b.mul(i, b.sub(b.sub(b.mul(states, integer(2)), i), integer(1))), integer(2))
-                k = b.add(b.add(b.mul(t, pairs), skipped), b.sub(b.sub(j, i), integer(1)))
-                slot = b.gep(C, [k])
-                value = m.wrap(b.load(slot)) + m.wrap(total) + step(left) * weight * step(right)
+                place = b.add(b.mul(t, _pairs(b, states)), _pair(b, states, i, j))
+                slot, total = b.gep(C, [place]), m.wrap(b.load(b.gep(crossed, [place])))
+                value = m.wrap(b.load(slot)) + total + step(b.add(first, i)) * weight * step(b.add(first, j))
                 b.store(value.value, slot)
             with loop(b, states, name="state") as i:
                 row = b.add(first, i)
                 delta = step(row)
-                mean, square, low, high = (m.wrap(b.load(at(kept, row, k))) for k in range(MOMENTS))
-                new = [m.wrap(b.load(at(found, row, k))) for k in range(MOMENTS)]
+                mean, square, low, high = (m.wrap(b.load(_moment(b, kept, row, k))) for k in range(MOMENTS))
+                new = [m.wrap(b.load(_moment(b, found, row, k))) for k in range(MOMENTS)]
                 values = (mean + delta * share, square + new[1] + delta * weight * delta,
                           m.select(new[2] < low, new[2], low), m.select(new[3] > high, new[3], high))  # fmt: skip
                 for k, value in enumerate(values):
-                    b.store(value.value, at(kept, row, k))
-
-
-def _count(module: ir.Module) -> None:
-    floor = module.declare_intrinsic("llvm.floor", [F64])
-    with _function(module, "count", "FiiiFFIiII") as (b, (x, rows, stride, n, scale, first, counts, bins, index, part)):
-        whole, index = b.and_(n, integer(-PARTS)), b.bitcast(index, I32.as_pointer())
-        with loop(b, rows, name="row") as r:
-            row = b.gep(x, [b.mul(r, stride)])
-            factor, begin = b.load(b.gep(scale, [r])), b.load(b.gep(first, [r]))
-            with loop(b, b.mul(bins, integer(PARTS))) as i:
-                b.store(integer(0), b.gep(part, [i]))
-            with loop(b, n) as i:  # vectorised
-                cell = b.fsub(b.call(floor, [b.fmul(b.load(b.gep(row, [i])), factor)]), begin)
-                b.store(b.fptosi(cell, I32), b.gep(index, [i]))
-
-            def one(i: Any, k: int) -> None:
-                place = b.zext(b.load(b.gep(index, [i])), I64)
-                slot = b.gep(part, [b.add(place, b.mul(bins, integer(k)))])
-                b.store(b.add(b.load(slot), integer(1)), slot)
-
-            with loop(b, b.sdiv(whole, integer(PARTS))) as i:
-                for k in range(PARTS):
-                    one(b.add(b.mul(i, integer(PARTS)), integer(k)), k)
-            with loop(b, n, whole) as i:
-                one(i, 0)
-            with loop(b, bins) as i:
-                slot = b.gep(counts, [b.add(b.mul(r, bins), i)])
-                total = b.load(slot)
-                for k in range(PARTS):
-                    total = b.add(total, b.load(b.gep(part, [b.add(b.mul(bins, integer(k)), i)])))
-                b.store(total, slot)
+                    b.store(value.value, _moment(b, kept, row, k))
+    return b.function
 
 
 class Reductions:
@@ -200,14 +193,41 @@ class Reductions:
 
     def __init__(self) -> None:
         module = ir.Module()
-        _moments(module)
-        _merge(module)
-        _count(module)
+        makers = {"moments": _moments, "products": _products, "merge": _merge, "count": count_function}
+        fold_function(module, {name: make(module) for name, make in makers.items()})
         self.code = Compiled(module)
         pointer, whole = ctypes.c_void_p, ctypes.c_int64
         self.moments = self.code.function("moments", pointer, *[whole] * 3, *[pointer] * 2)
-        self.merge = self.code.function("merge", pointer, *[whole] * 5, *[pointer] * 3)
-        self.count = self.code.function("count", pointer, *[whole] * 3, *[pointer] * 3, whole, *[pointer] * 2)
+        self.products = self.code.function("products", pointer, *[whole] * 5, *[pointer] * 2)
+        self.merge = self.code.function("merge", *[whole] * 4, *[pointer] * 4)
+        self.count = self.code.function("count", pointer, *[whole] * 3, pointer, whole, *[pointer] * 3, whole)
+        self.fold = self.code.engine.get_function_address("fold")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What `fold` is given, by the places of `kernels.folding`, and the arrays that they are addresses of."""
+
+    places: NDArray[np.int64]
+    arrays: tuple[NDArray[Any], ...]
+    code: Reductions
+
+    @property
+    def fold(self) -> int:
+        """The function's address, good as long as its code is held."""
+        return int(self.code.fold)
+
+    @property
+    def count(self) -> int:
+        """How many members have been folded in."""
+        return int(self.places[PLACES.index("count")])
+
+
+def context(arrays: Mapping[str, NDArray[Any]], **numbers: int) -> Context:
+    """The context of arrays and numbers by the names of their places."""
+    values = numbers | {name: array.ctypes.data for name, array in arrays.items()}
+    places = np.array([values[name] for name in PLACES], np.int64)
+    return Context(places, tuple(arrays.values()), reductions())
 
 
 @cache

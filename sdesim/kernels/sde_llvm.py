@@ -17,9 +17,10 @@ from llvmlite import ir
 from sdesim.arithmetic import FUNCTIONS
 from sdesim.calculus import evaluate, walk
 from sdesim.kernels.llvm import Compiled, integer, loop
-from sdesim.kernels.machines import F64, I64, I64_POINTER, REAL, VOID, LLVMMachine
+from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, REAL, VOID, LLVMMachine
 from sdesim.kernels.sde_bridge import COLUMNS, joint, single
 from sdesim.kernels.sde_counts import llvm_counts
+from sdesim.kernels.sde_cut import LLVMCut
 from sdesim.kernels.sde_events import llvm_jumps
 from sdesim.kernels.sde_trace import SDETrace
 from sdesim.reals import DOUBLE, SINGLE, Format
@@ -116,16 +117,18 @@ class _Run:
             "root": F64, "k0": I64, "k1": I64,
         }  # fmt: skip
         own = {"members": I64_POINTER, "n": I64, "out": real}
-        of_block = {**own, "state": real, "varying": real, "scratch": real, **fixed}
-        self.arguments = {**own, "initial": real, "given": real, "count": I64, "work": real, **fixed}
-        self.jumps = llvm_jumps(module, tr) if tr.jumps else None
+        after = {"after": I64, "context": I64_POINTER, "wide": F64_POINTER, "done": I64_POINTER}
+        of_block = {**own, "state": real, "varying": real, "scratch": real, **fixed, **after}
+        self.arguments = {**own, "initial": real, "given": real, "count": I64, "work": real, **fixed, **after}
+        self.jumps = llvm_jumps(module, tr) if tr.jumps and not tr.cut else None
+        self.cut = LLVMCut(module, tr, self.step) if tr.cut else None
         self.fill = fill_function(module, "fill", normal_group, form)
         self.fills = {"z": (self.fill, Purpose.STEP), "a": (self.fill, Purpose.AUXILIARY)}
         if any(kind == "b" for kind, _ in tr.draws):
             self.fills["b"] = fill_function(module, "fill_signs", sign_group, form), Purpose.SIGN
         if any(kind == "u" for kind, _ in tr.draws):
             self.fills["u"] = fill_function(module, "fill_uniforms", unit_pair), Purpose.COUNT
-        fn = ir.Function(module, ir.FunctionType(VOID, list(of_block.values())), "block")
+        fn = ir.Function(module, ir.FunctionType(I64, list(of_block.values())), "block")
         self.b = ir.IRBuilder(fn.append_basic_block())
         self.a = dict(zip(of_block, fn.args, strict=True))
         # scratch rows: draws of the steps of one counter in turn, W and J of the bridge, draws of a partial step, waste
@@ -135,14 +138,14 @@ class _Run:
         self.partial = self.J + tr.channels
         self.waste, self.copy = self.partial + n, self.partial + n + form.draws - 1
         self.flags = self.copy + tr.dimension  # whose step has jumps
-        self.counts = self.flags + 1
+        self.counts = self.flags + 1 + (tr.dimension if tr.cut else 0)
         self.scratch_rows = self.counts + sum(len(level) for level in tr.counts)
         self.work_rows = tr.dimension + len(tr.varying) + self.scratch_rows
         self.build()
-        self.by_blocks(module, fn, fixed)
+        self.by_blocks(module, fn, {**fixed, **after})
 
     def by_blocks(self, module: ir.Module, block: Any, fixed: dict[str, Any]) -> None:
-        """run: for each block copy its states and parameters to the work space, then `block`."""
+        """run: for each block copy its states and parameters to the work space, then `block`, which may stop it."""
         fn = ir.Function(module, ir.FunctionType(VOID, list(self.arguments.values())), "run")
         b, a = ir.IRBuilder(fn.append_basic_block()), dict(zip(self.arguments, fn.args, strict=True))
         d, v = self.tr.dimension, len(self.tr.varying)
@@ -157,7 +160,9 @@ class _Run:
                 with loop(b, n, hints=_RARE) as i:
                     b.store(b.load(b.gep(source, [i])), b.gep(row, [i]))
             own = [b.gep(a["members"], [first]), n, b.gep(a["out"], [first]), rows[0], rows[d], rows[d + v]]
-            b.call(block, [*own, *(a[name] for name in fixed)])
+            stop = b.call(block, [*own, *(a[name] for name in fixed)])
+            with b.if_then(b.icmp_signed("!=", stop, integer(0))):
+                b.ret_void()
         b.ret_void()
 
     def row(self, base: str, index: Any) -> Any:
@@ -175,7 +180,10 @@ class _Run:
                 self.advance(s)
             b.store(due, done)
             self.store_save(j, due)
-        b.ret_void()
+        with b.if_then(b.icmp_signed("!=", a["after"], integer(0))):
+            self.hand_over(a["saves"], a["out"])
+            b.store(b.add(b.load(a["done"]), a["n"]), a["done"])
+        b.ret(integer(0))
 
     def normals(self, s: Any) -> None:
         """Draw the rows of the counter that step s belongs to, if s begins it."""
@@ -204,9 +212,14 @@ class _Run:
         return self.b.fadd(self.a["t0"], self.b.fmul(self.b.sitofp(s, F64), self.a["h"]))
 
     def call_step(self, states: list[Any], draws: list[Any], s: Any, h: Any, root: Any) -> None:
-        """A step of h from step s's time; its jumps come after it where s is even, else before."""
+        """A step of h from step s's time; its jumps come after it where s is even, else before, or cut it."""
         b, a, t = self.b, self.a, self.time(s)
         varying = [self.row("varying", k) for k in range(len(self.tr.varying))]
+        if self.cut:
+            spare = [self.row("scratch", k) for k in range(self.flags, self.counts)]
+            tail = [a["members"], a["n"], s, t, h, a["uniform"], a["k0"], a["k1"]]
+            self.cut.emit(b, states, draws, varying, spare, tail, [a["n"], t, h, root, a["uniform"]])
+            return
         odd = b.icmp_signed("==", b.and_(s, integer(1)), integer(1))
         if self.jumps:
             tail = [self.row("scratch", self.flags), a["members"], a["n"], s]
@@ -238,12 +251,30 @@ class _Run:
                 self.copy_out(j, [self.row("state", i) for i in range(self.tr.dimension)])
 
     def copy_out(self, j: Any, rows: list[Any]) -> None:
+        """The states of save j to `out`, or to the function `after`."""
         b, a = self.b, self.a
-        for i, row in enumerate(rows):
-            index = b.add(b.mul(j, integer(self.tr.dimension)), integer(i))
-            target = b.gep(a["out"], [b.mul(index, a["stride"])])
-            with loop(b, a["n"], hints=_RARE) as k:
-                b.store(b.load(b.gep(row, [k])), b.gep(target, [k]))
+        with b.if_else(b.icmp_signed("==", a["after"], integer(0))) as (keep, fold):
+            with keep:
+                for i, row in enumerate(rows):
+                    index = b.add(b.mul(j, integer(self.tr.dimension)), integer(i))
+                    target = b.gep(a["out"], [b.mul(index, a["stride"])])
+                    with loop(b, a["n"], hints=_RARE) as k:
+                        b.store(b.load(b.gep(row, [k])), b.gep(target, [k]))
+            with fold:
+                self.hand_over(j, rows[0])
+
+    def hand_over(self, j: Any, x: Any) -> None:
+        """Give `after` the states of save j, in consecutive rows widened to float64; return where it stops the run."""
+        b, a = self.b, self.a
+        if self.form is not DOUBLE:
+            with loop(b, integer(self.tr.dimension * BLOCK), hints=_RARE) as i:
+                b.store(b.fpext(b.load(b.gep(x, [i])), F64), b.gep(a["wide"], [i]))
+            x = a["wide"]
+        kind = ir.FunctionType(I64, [I64_POINTER, I64, F64_POINTER, I64]).as_pointer()
+        stop = b.call(b.inttoptr(a["after"], kind), [a["context"], j, x, a["n"]])
+        with b.if_then(b.icmp_signed("!=", stop, integer(0))):
+            b.store(j, b.gep(a["done"], [integer(1)]))
+            b.ret(integer(1))
 
     def partial_step(self, s: Any, weights: list[Any]) -> None:
         """From the state at step s, a step of length θh on a copy, its normals drawn from the bridge of this step."""
@@ -293,8 +324,11 @@ class _Run:
 class SDEKernel:
     """The compiled kernel of one trace in one format; `work_rows` rows of BLOCK numbers are its work space.
 
-    run(members, n, out, initial, given, count, work, uniform, stride, saves, due, bridge, t₀, h, √h, k0, k1):
-    n members, their numbers, initial states (state, count), parameters (parameter, count), `out` (save, state, stride).
+    run(members, n, out, initial, given, count, work, uniform, stride, saves, due, bridge, t₀, h, √h, k0, k1, after,
+    context, wide, done): n members, their numbers, initial states (state, count), parameters (parameter, count), `out`
+    (save, state, stride). With `after` (an address, else 0) nothing is stored: after(context, save, states, n) is
+    called at each save of a block, and past the last, until it does not return 0; `done` then holds the members of
+    whole blocks, and the save that was refused. `wide` has room for the states of a block in float64.
     """
 
     def __init__(self, tr: SDETrace, form: Format = DOUBLE) -> None:

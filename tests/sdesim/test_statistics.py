@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 import sdesim as sim
-from sdesim.statistics import BINS, EnsembleStatistics, Histograms, Running
+from sdesim.statistics import BINS, Bins, EnsembleStatistics, Histograms, Running
 
 # what is 2¹⁰⁷⁴ times smaller than a bin is nought to it
 FINITE = st.floats(-1e100, 1e100).filter(lambda x: x == 0.0 or abs(x) > 1e-100)
@@ -166,3 +166,52 @@ def test_memory_is_flat_in_members_and_steps(monkeypatch):
     # a number, an initial value and a time of exit for each member would be 4 MB more, a state at each step 32 MB
     assert peak(200_000, 0.1) < least + 2e6
     assert peak(20_000, 0.005) < least + 2e6
+
+
+@pytest.mark.parametrize("n", [63, 64, 512, 577, 1500])
+@pytest.mark.parametrize("spread", [1e-12, 1.0, 90.0])
+def test_counts_by_planes_are_numpy_s(n, spread):
+    # bins of width 1 from −64 to 63, and values on their edges: one window, or two where they spread over more than 64
+    rng, histogram = np.random.default_rng(n), Histograms(2, BINS)
+    histogram.held = Bins(np.zeros(2, int), np.full(2, -64.0), np.zeros((2, 2 * BINS), np.int64))
+    values = np.clip(rng.normal(3.0, spread, (2, n)), -64.0, 63.25)
+    values[0, ::3] = np.round(values[0, ::3])
+    histogram.count(values, np.stack([values.min(1), values.max(1)], axis=1))
+    for row, counts in zip(values, histogram.held.counts):
+        np.testing.assert_array_equal(counts, np.bincount(np.floor(row).astype(int) + 64, minlength=128))
+
+
+def growing(**options):
+    """States that leave a histogram's room after the first members, and one that does not stay finite."""
+    sde = sim.SDE({"x": "k*x", "y": "where(k > 2.9, x**400, -y)"}, {"x": "s", "y": "s"}, parameters={"k": 0.0, "s": 0.1})
+    k = np.linspace(-1.0, 1.0, 3000)
+    k[1700], k[2600:] = 3.0, 2.0
+    return sim.simulate(sde, {"x": 1.0, "y": 0.0}, [0.5, 1.013, 2.0, 3.0], members=3000, parameters={"k": k}, dt=0.02,
+                        seed=3, **options)  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "fine_to"), [("float64", 1e-12), ("float32", 1e-7)])
+def test_states_folded_in_compiled_code_are_those_that_are_saved(dtype, fine_to):
+    states, folded = growing(dtype=dtype), growing(save="statistics", dtype=dtype)
+    fine = states.isel(member=states.status.values == 0)
+    assert folded.attrs["members_finite"] == fine.sizes["member"] == 2999
+    for name in "xy":
+        own = fine[name].astype(float).transpose("time", "member").values
+        np.testing.assert_allclose(folded[f"{name}_mean"], own.mean(1), rtol=fine_to)
+        np.testing.assert_allclose(folded[f"{name}_variance"], own.var(1, ddof=1), rtol=10 * fine_to)
+        np.testing.assert_array_equal(folded[f"{name}_maximum"], own.max(1))
+        expected = Histograms(len(own), BINS)
+        expected.add(own)
+        np.testing.assert_array_equal(folded[f"{name}_histogram"].transpose("time", "bin"), expected.result().counts)
+    a, b = (fine[name].astype(float).transpose("time", "member").values for name in "xy")
+    covariance = [np.cov(u, v)[0, 1] for u, v in zip(a, b)]
+    np.testing.assert_allclose(folded.x_y_covariance, covariance, rtol=1000 * fine_to, atol=1e-13)
+
+
+def test_exits_of_blocks_that_are_refused_are_counted_once():
+    walk = sim.SDE({"x": "m"}, {"x": 1.0}, bounds={"x": sim.Absorbing(hi=1.0)}, parameters={"m": 0.0})
+    m = np.repeat([0.0, -30.0, 0.5], 700)  # the second kind needs bins that the first has no room for
+    options = {"members": 2100, "parameters": {"m": m}, "dt": 0.05, "seed": 5}
+    states, folded = (sim.simulate(walk, {"x": 0.0}, [0.5, 1.0, 3.0], save=s, **options) for s in ("states", "statistics"))
+    left = [(states.exit_time <= t).sum().item() for t in (0.5, 1.0, 3.0)]
+    assert folded.exits.values.tolist() == left and folded.x_histogram.sum("bin").values.tolist() == [2100] * 3
