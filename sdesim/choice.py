@@ -84,7 +84,9 @@ def _for_sde(model: SDE, name: str | None, dt: float | None, clock: NDArray[np.f
     if name is None:
         name, reason = _best_for(model)
     method = find(name, ("sde", "law", "jump", "leap"))
-    if model.jumps and method.kind == "sde":
+    if model.jumps and model.bounds:
+        reason += "; steps are cut at the events of jumps, whose rates are those at the beginning of each part"
+    elif model.jumps and method.kind == "sde":
         reason += f"; jumps by their exact law, after and before steps in turn: weak order {min(method.weak or 1, 2):g}"
     if noise not in method.noise:
         able = ", ".join(m.name for m in rows(("sde",)) if m.refusal(model) is None)
@@ -156,6 +158,10 @@ def _for_pde(
         able = [m.name for m in rows(("stencil", "implicit", "spectral")) if model.noise_kind in m.noise]
         raise ValueError(f"{name} does not serve {model.noise_kind} noise, which this model has; use one of "
                          f"{', '.join(able)}")  # fmt: skip
+    if model.potential and method.kind != "stencil":
+        able = [m.name for m in rows(("stencil",)) if model.noise_kind in ("none", *m.noise)]
+        raise ValueError(f"{name} steps what flows, and {', '.join(model.potential)} flows by a potential "
+                         f"({', '.join(map(str, model.potential.values()))}): use {' or '.join(able)}")
     if method.kind == "spectral":
         modal_form(model, method)  # raises what does not fit
     if dt is None and method.kind == "spectral" and not name.startswith("exact"):
@@ -203,13 +209,16 @@ def _for_meridians(model: PDE) -> tuple[str, str] | None:
     from sdesim.kernels.implicit_operator import split
     from sdesim.stencils import discretise
 
+    if model.potential:
+        return None
     if model.noise_kind == "none" and model.velocity and _is_still(model):
         return "ssprk3", "transport without diffusion: explicit, order 3, keeps what limited slopes promise"
     able = {"none": ("tr_bdf2", "ars232"), "additive": ("crank_nicolson", "backward_euler"),
             "multiplicative": ("backward_euler",)}[model.noise_kind]  # fmt: skip
     for name in able:
         try:
-            split(discretise(model), name)
+            if not split(discretise(model), name).is_affine:
+                continue
         except (ValueError, TypeError):
             continue
         return name, "cells are narrow where meridians meet, which explicit steps would have to resolve: implicit"

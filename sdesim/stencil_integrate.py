@@ -80,6 +80,8 @@ def stencil_run(
     chosen = _method(model, method)
     if backend not in _BACKENDS:
         raise ValueError(f"backend is one of {', '.join(_BACKENDS)}; got {backend!r}")
+    if backend == "cuda" and chosen.kind == "implicit":
+        raise ValueError(f'{method} has no CUDA source: take one of {", ".join(FIELD_METHODS)}, or device="cpu"')
     numbers = _members(members)
     start = _initial(model, initial, len(numbers))
     clock = _times(times, dt)
@@ -105,7 +107,7 @@ def stencil_run(
 def _implicit(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, Any], bounds: list[Spectrum],
               start: Array, clock: Array, dt: float | None, members: NDArray[np.int64], seed: int,
               threads: int, sheet: Sheet | None) -> tuple[Array, NDArray[np.int8], dict[str, str | float | int]]:
-    """The implicit methods: NumPy and SciPy on whole arrays, whichever backend was named."""
+    """The implicit methods: whole arrays, and machine code that has the bits of its NumPy reference."""
     from sdesim.kernels.implicit_operator import split
     from sdesim.kernels.implicit_run import run
 

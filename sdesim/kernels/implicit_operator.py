@@ -1,4 +1,4 @@
-"""The part of a stencil that is affine in the states, as coefficients: L u + b(t).
+"""The part of a stencil that a method takes implicitly, as coefficients: L u + b(t), or a Jacobian.
 
 A row of L is the set of derivatives of a cell's right-hand side by the values that it loads, which the expressions give
 exactly. A load beyond an edge is a ghost A + B·u of the cell itself: c·B joins the diagonal and c·A the source b.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,45 +27,63 @@ Load: TypeAlias = tuple[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Split:
-    """A stencil's right-hand side as an affine part with fixed coefficients, taken implicitly, and the rest."""
+    """A stencil's right-hand side as a part that is taken implicitly and the rest; `terms` are those of the former."""
 
     stencil: Stencil
     implicit: tuple[Expr, ...]
     explicit: tuple[Expr, ...]
     terms: tuple[str, ...]
 
+    @property
+    def is_affine(self) -> bool:
+        """Whether the implicit part is affine in the states."""
+        return all(is_affine(self.stencil, node) for node in self.implicit)
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether its coefficients, or those of an edge, change with time."""
+        edges = [pair[1] for axes in self.stencil.ghosts for sides in axes if sides is not None for pair in sides]
+        rows = [slope for node in self.implicit for slope in slopes(self.stencil, node)[0].values()]
+        return "t" in free_symbols(*edges, *rows)
+
 
 def split(stencil: Stencil, method: str) -> Split:
-    """What a method takes implicitly: "ars232", "ark436" the diffusion alone; the others every affine term.
+    """What a method takes implicitly: "ars232" and "ark436" the diffusion, "backward_euler" all that is affine too.
+
+    The others take all terms, affine or not.
 
     Raises:
-        ValueError: a diffusivity that depends on the states or the time, a term that is not affine with a method that
-            has no explicit part, an edge whose coefficients a or b change with time.
+        ValueError: a term that has slopes of its own in passes of their own, where it would be implicit.
     """
-    for axes in stencil.ghosts:
-        for pair in (side for sides in axes if sides is not None for side in sides):
-            if "t" in free_symbols(pair[1]):
-                raise ValueError(f"{method} keeps its matrix, but a Robin condition has a or b that change with time; "
-                                 "use rkl2 or ssprk3, or let only c change")
-    additive = method in ("ars232", "ark436")
+    whole = method in ("crank_nicolson", "tr_bdf2")
     used: list[str] = []
     implicit = [const(0.0) for _ in stencil.right_side]
     explicit = [const(0.0) for _ in stencil.right_side]
     for name, sign in (("diffusion", 1.0), ("transport", -1.0), ("reaction", 1.0)):
         parts = stencil.terms[name]
-        affine = all(is_affine(stencil, part) for part in parts)
-        if name == "diffusion" and not affine:
-            raise ValueError(f"{method} needs a diffusivity that depends on neither the states nor the time; "
-                             'use "rkl2", "ssprk3" or "rk4"')
-        if not affine and method in ("crank_nicolson", "tr_bdf2"):
-            raise ValueError(f"{method} solves models that are affine in the states, and the {name} here is not; use "
-                             '"ars232" or "ark436", which take it explicitly, or "rkl2"')
-        target = implicit if affine and (name == "diffusion" or not additive) else explicit
-        if target is implicit and not all(is_zero(part) for part in parts):
+        wanted = name == "diffusion" or whole or method == "backward_euler" and all(
+            is_affine(stencil, part) for part in parts)
+        if wanted and any(is_derived(part) for part in parts):
+            raise ValueError(f"{method} takes the {name} implicitly, and here its fluxes need fields derived from the "
+                             f"states, which have no Jacobian; {_CURES[name]}")
+        target = implicit if wanted else explicit
+        if wanted and not all(is_zero(part) for part in parts):
             used.append(name)
         for k, part in enumerate(parts):
             target[k] = target[k] + part * sign if not is_zero(part) else target[k]
     return Split(stencil, tuple(implicit), tuple(explicit), tuple(used))
+
+
+_CURES = {
+    "diffusion": 'use "rkl2", "ssprk3" or "rk4"',
+    "transport": 'take advection="central" or "upwind", or "ars232" or "ark436", which take it explicitly',
+    "reaction": 'use "ars232" or "ark436", which take it explicitly, or "rkl2"',
+}
+
+
+def is_derived(node: Expr) -> bool:
+    """Whether a graph loads a field derived from the states."""
+    return any(n.op == "load" and n.value[0].startswith("^") for n in walk([node]))
 
 
 def state_loads(stencil: Stencil, node: Expr) -> list[Load]:
@@ -84,41 +102,45 @@ def slopes(stencil: Stencil, node: Expr) -> tuple[dict[Load, Expr], Expr]:
     return {load: slope for load, slope in result.items() if not is_zero(slope)}, rest
 
 
+@lru_cache(maxsize=256)
 def is_affine(stencil: Stencil, node: Expr) -> bool:
-    """Whether a graph is affine in the states with coefficients that do not change with time."""
-    if any(n.op == "load" and n.value[0].startswith("^") for n in walk([node])):
+    """Whether a graph is affine in the states."""
+    if is_derived(node):
         return False
     parts, _ = slopes(stencil, node)
-    return not any("t" in free_symbols(p) or any(name.startswith("load ") for name in free_symbols(p))
-                   for p in parts.values())
+    return not any(name.startswith("load ") for p in parts.values() for name in free_symbols(p))
 
 
 class Operator:
-    """L and b for some members; of equations that are not affine, L is the Jacobian where the states are `around`.
+    """L and b for some members, with the coefficients of the time t.
+
+    Of equations that are not affine, L is the Jacobian where the states are `around`, and there is no b.
 
     Attributes:
         entries: coefficient of the state j at an offset in the equation of the state i, by (i, j, offset): arrays
             (members | 1, *space), zero where the offset leaves the grid; ghosts are in the diagonal.
         walls: for each state and axis what its two edges add to −diagonal, arrays (members | 1, *space).
+        t: the time that coefficients are of.
         weights: volumes of the cells over their mean, (1, *space), which make a diffusion symmetric; None where equal.
         measure: volumes of the field's cells over their sum; None where all cells are equal and none is left out.
     """
 
-    def __init__(self, parts: Split, parameters: Mapping[str, Any], around: Mapping[Load, Array] | None = None) -> None:
-        self.stencil, self.parameters = parts.stencil, dict(parameters)
+    def __init__(self, parts: Split, parameters: Mapping[str, Any], around: Mapping[Load, Array] | None = None,
+                 t: float = 0.0, fixed: Mapping[Any, Any] | None = None) -> None:
+        self.stencil, self.parameters, self.t = parts.stencil, dict(parameters), t
         self.shape = self.stencil.model.grid.shape
         self.states = self.stencil.model.state
         grid = self.stencil.model.grid
         self.weights: Array | None = None if grid.is_box else (grid.volumes / grid.volumes.mean())[None]
         inside = grid.volumes * grid.wet
         self.measure: Array | None = None if grid.is_box and grid.mask is None else inside / inside.sum()
-        self.fixed = environment(self.stencil, parameters)
+        self.fixed = environment(self.stencil, parameters) if fixed is None else fixed
         self.entries: dict[tuple[int, int, tuple[int, ...]], Array] = {}
         self.walls: dict[tuple[int, int], Array] = {}
         self.edges: list[tuple[int, int, int, int, Array]] = []
         self.rests: list[Expr] = []
         for i, node in enumerate(parts.implicit):
-            known = {**self.fixed, "t": 0.0}
+            known = {**self.fixed, "t": np.float64(t)}
             if around is not None:  # by the names that `slopes` gives them
                 known |= {f"load {k}": around[load] for k, load in enumerate(state_loads(self.stencil, node))}
             found, rest = slopes(self.stencil, node)
@@ -138,7 +160,7 @@ class Operator:
             if step and self.stencil.ghosts[j][axis] is not None:
                 side = int(step > 0)
                 at = _at(self.shape, axis, side)
-                _, B = self.edge(j, axis, side, 0.0)
+                _, B = self.edge(j, axis, side, self.t)
                 c = values[at].copy()
                 self._join(i, j, here, _on_edge(values.shape, at, c * B))
                 if i == j:
@@ -191,6 +213,33 @@ class Operator:
     def member(self, m: int) -> dict[tuple[int, int, tuple[int, ...]], Array]:
         """The coefficients of one member, arrays over the grid."""
         return {key: c[m if len(c) > 1 else 0] for key, c in self.entries.items()}
+
+    @cached_property
+    def conserved(self) -> list[int]:
+        """States whose integral nothing changes: the volumes times the columns of their rows of L sum to zero.
+
+        Columns that cancel to a part in 10¹² of their largest entry count as zero.
+        """
+        weights = self.weights if self.weights is not None else np.ones((1, *self.shape))
+        axes, kept = tuple(range(1, weights.ndim)), []
+        for i in range(len(self.states)):
+            sums: dict[int, Array] = {}
+            largest = 0.0
+            for (k, j, offset), c in self.entries.items():
+                if k == i:
+                    moved = np.roll(c * weights, offset, axes)
+                    sums[j] = sums.get(j, np.zeros(1)) + moved
+                    largest = max(largest, float(np.abs(moved).max()))
+            if all(float(np.abs(total).max()) <= 1e-12 * largest for total in sums.values()):
+                kept.append(i)
+        return kept
+
+    def mean(self, values: Array) -> Array:
+        """Means (…, 1, …) over the field's cells by their volumes, of arrays (…, *space)."""
+        axes = tuple(range(-len(self.shape), 0))
+        if self.measure is None:
+            return np.asarray(values.mean(axes, keepdims=True))
+        return np.asarray((values * self.measure).sum(axes, keepdims=True))
 
     @property
     def alike(self) -> bool:

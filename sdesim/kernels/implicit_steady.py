@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.expressions import const
-from sdesim.kernels.implicit_operator import Operator, Split, is_affine, view
-from sdesim.kernels.implicit_run import Model
+from sdesim.kernels.implicit_model import Model
+from sdesim.kernels.implicit_operator import Operator, Split
 from sdesim.kernels.implicit_solvers import Solver
 from sdesim.stencils import Stencil
 
@@ -42,40 +42,6 @@ class Steady:
     solver: str
 
 
-class _Residual(Model):
-    """F of one member, and its Jacobian."""
-
-    def __init__(self, stencil: Stencil, parameters: Mapping[str, Any]) -> None:
-        zeros = tuple(const(0.0) for _ in stencil.right_side)
-        super().__init__(Split(stencil, zeros, stencil.right_side, ()), parameters, 1.0)
-        self.linear = Split(stencil, stencil.right_side, zeros, ())
-
-    def jacobian(self, u: Array) -> Operator:
-        """J at u (states, 1, *space)."""
-        padded = {name: self._padded(i, u[i], 0.0) for i, name in enumerate(self.operator.states)}
-        return Operator(self.linear, self.parameters, {load: view(padded[load[0]], load[1]) for load in self.loads})
-
-
-def conserved(jacobian: Operator) -> list[int]:
-    """States whose integral nothing changes: the volumes times the columns of their rows of J sum to zero.
-
-    Columns that cancel to a part in 10¹² of their largest entry count as zero.
-    """
-    weights = jacobian.weights if jacobian.weights is not None else np.ones((1, *jacobian.shape))
-    axes, kept = tuple(range(1, weights.ndim)), []
-    for i in range(len(jacobian.states)):
-        sums: dict[int, Array] = {}
-        largest = 0.0
-        for (k, j, offset), c in jacobian.entries.items():
-            if k == i:
-                moved = np.roll(c * weights, offset, axes)
-                sums[j] = sums.get(j, np.zeros(1)) + moved
-                largest = max(largest, float(np.abs(moved).max()))
-        if all(float(np.abs(total).max()) <= 1e-12 * largest for total in sums.values()):
-            kept.append(i)
-    return kept
-
-
 def relax(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, tolerance: float) -> Steady:
     """The steady state of one member that `initial` (states, *space) leads to.
 
@@ -84,12 +50,13 @@ def relax(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, toler
     Raises:
         ValueError: a state whose integral nothing changes but a source that does not sum to zero.
     """
-    model, u = _Residual(stencil, parameters), initial[:, None].astype(np.float64)
-    affine = all(is_affine(stencil, node) for node in stencil.right_side)
-    F = model.f(0.0, u)
-    jacobian = model.jacobian(u)
+    parts = Split(stencil, stencil.right_side, tuple(const(0.0) for _ in stencil.right_side), ())
+    model, u = Model(parts, parameters, 1.0), initial[:, None].astype(np.float64)
+    affine = not model.bent
+    F = model.L(0.0, u)
+    jacobian = model.jacobian(0.0, u)
     elsewhere = u if affine else u + np.random.default_rng(0).random(u.shape)  # a slope may vanish by chance at u
-    kept, fastest = conserved(model.jacobian(elsewhere)), _fastest(jacobian)
+    kept, fastest = model.jacobian(0.0, elsewhere).conserved, _fastest(jacobian)
     size = float(np.abs(F).max())
     _check_balance(stencil, jacobian, F, kept, size)
     far = _FAR / fastest
@@ -98,7 +65,7 @@ def relax(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, toler
         solver = solver or Solver(jacobian, a)
         with np.errstate(all="ignore"):
             change = _keep(solver.solve(a * F, np.zeros_like(F), np.array([_LINEAR])), jacobian, kept)
-            ahead = model.f(0.0, u + change)
+            ahead = model.L(0.0, u + change)
             part = float(np.abs(change).max()) / max(float(np.abs(u + change).max()), 1e-300)
         if not (np.isfinite(ahead).all() and np.isfinite(part)) or not affine and part > 2.0 * _LARGE:
             a, solver = a / 4.0, None  # too far for a line: a shorter time
@@ -108,7 +75,7 @@ def relax(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, toler
             return Steady(u[:, 0], True, k + 1, size, solver.names[0])
         if not affine:  # what grows changes u by a part of itself, and is followed; what decays needs no care
             a = min(a * (3.0 if part < _SMALL else 1.0 if part < _LARGE else 0.5), far)
-            jacobian, solver = model.jacobian(u), None
+            jacobian, solver = model.jacobian(0.0, u), None
     return Steady(u[:, 0], False, MOST, size, "")
 
 
@@ -120,18 +87,13 @@ def _fastest(jacobian: Operator) -> float:
 def _keep(change: Array, jacobian: Operator, kept: list[int]) -> Array:
     """Take out of a step what it would change of integrals that nothing changes."""
     for i in kept:
-        change[i] -= _mean(change[i], jacobian)
+        change[i] -= jacobian.mean(change[i])
     return change
-
-
-def _mean(values: Array, jacobian: Operator) -> float:
-    """The mean over the field's cells by their volumes."""
-    return float(np.mean(values) if jacobian.measure is None else np.sum(values * jacobian.measure))
 
 
 def _check_balance(stencil: Stencil, jacobian: Operator, F: Array, kept: list[int], first: float) -> None:
     for i in kept:
-        net, name = _mean(F[i], jacobian), stencil.model.state[i]
+        net, name = jacobian.mean(F[i]).item(), stencil.model.state[i]
         if abs(net) > 1e-9 * max(first, 1e-300):
             raise ValueError(
                 f"there is no steady state: nothing takes out what sources and edges bring to {name}, "

@@ -1,8 +1,9 @@
 """Implicit and implicit–explicit methods for fields on a stencil, each the lines of its paper.
 
-The discrete model is du/dt = L u + b(t) + f(t, u): `m.L(t, u)` is the part taken implicitly, L u + b(t), `m.f(t, u)`
-the rest, and `m.solve(t, a, r)` the x with x = r + a (L x + b(t)). The Itô noise `m.noise(t, u, dW)` enters with its
-amplitude at the start of the step; `start` tells the first two steps of a run.
+The discrete model is du/dt = L(t, u) + f(t, u): `m.L(t, u)` is the part taken implicitly, `m.f(t, u)` the rest, and
+`m.solve(t, a, r)` the x with x = r + a L(t, x), by a linear solve where L is affine in the states and by Newton's
+method where it is not. The Itô noise `m.noise(t, u, dW)` enters with its amplitude at the start of the step; `start`
+tells the first two steps of a run.
 
 For the mode of an eigenvalue −λ driven by additive noise, z = λh/2, the stationary variance is 1/(1 + z) times the
 true one with backward Euler, and the true one with Crank–Nicolson.
@@ -135,17 +136,17 @@ METHODS = (
     FieldMethod(
         name="backward_euler", step=backward_euler, kind="implicit", source="Euler; Laasonen 1949", order=1.0,
         strong=0.5, weak=1.0, noise=("none", "additive", "multiplicative"), calculus="ito", limit=transport_limit,
-        choose=reaction_step, details="affine terms implicit, the others explicit",
+        choose=reaction_step, details="diffusion and affine terms implicit, the others explicit",
     ),
     FieldMethod(
         name="crank_nicolson", step=crank_nicolson, kind="implicit", source="Crank & Nicolson 1947, "
         "doi:10.1017/S0305004100023197; Rannacher 1984, doi:10.1007/BF01390130", order=2.0, strong=0.5, weak=1.0,
         noise=("none", "additive"), calculus="ito", limit=no_limit, choose=no_limit,
-        details="models affine in the states",
+        details="all terms implicit",
     ),
     FieldMethod(
         name="tr_bdf2", step=tr_bdf2, kind="implicit", source="Bank et al. 1985, doi:10.1109/T-ED.1985.22232",
-        order=2.0, limit=no_limit, choose=no_limit, details="models affine in the states",
+        order=2.0, limit=no_limit, choose=no_limit, details="all terms implicit",
     ),
     FieldMethod(
         name="ars232", step=ars232, kind="implicit", source="Ascher, Ruuth & Spiteri 1997, "

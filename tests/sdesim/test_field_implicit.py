@@ -285,19 +285,3 @@ def test_a_member_that_blows_up_is_marked_alone():
                                     0.05, members=[0, 1])
     assert list(status) == [1, 0]
     assert np.allclose(states[-1, 0, 1], 1.0)
-
-
-# --- what is refused
-
-
-@pytest.mark.parametrize(("method", "change", "message"), [
-    ("tr_bdf2", {"reaction": "u*(1 - u)"}, "affine"),
-    ("ars232", {"diffusivity": "1 + u**2"}, "depends on neither"),
-    ("backward_euler", {"diffusivity": "1 + t"}, "depends on neither"),
-    ("tr_bdf2", {"noise": WhiteNoise(0.1)}, "noise"),
-    ("tr_bdf2", {"boundary": {"x": Robin("1 + t", 1.0, 0.0)}}, "change with time"),
-])
-def test_what_an_implicit_method_cannot_do_is_said_before(method, change, message):
-    model = PDE(Grid(x=(0.0, 1.0, 8)), **{"diffusivity": 1.0, **change})
-    with pytest.raises(ValueError, match=message):
-        solve(model, method, np.zeros((1, 1, 8)), [0.0, 1.0], 0.1)
