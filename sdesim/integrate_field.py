@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdesim import fourier
 from sdesim.calculus import evaluate
 from sdesim.kernels.field_reference import Sheet
 from sdesim.methods.method import Method
@@ -115,11 +116,9 @@ def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], para
     workers = max(1, threads // len(cuts)) if model.grid.size >= SHARED_CELLS else 1
 
     def run(cut: slice) -> None:
-        from scipy import fft
-
         from sdesim.kernels.spectral_run import Fused, Reference
 
-        with np.errstate(all="ignore"), fft.set_workers(workers):
+        with np.errstate(all="ignore"), fourier.shared(workers):
             own = {name: value[cut] if np.ndim(value) else value for name, value in parameters.items()}
             lifts = lift_values(form, own)
             u = [transform.forward(initial[i, cut] - lifts[i]) for i, transform in enumerate(form.transforms)]
@@ -134,7 +133,8 @@ def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], para
     finite = np.isfinite(states).all(axis=(0, 1, *range(3, states.ndim)))
     steps = sum(steps_between(a, b, dt) for a, b in zip(times[:-1], times[1:]))
     return FieldResult(states, np.where(finite, 0, 1).astype(np.int8), {
-        "discretisation": "finite-volume eigenvalues" if method.name == "exact_fv" else "spectral", "steps": steps})
+        "discretisation": "finite-volume eigenvalues" if method.name == "exact_fv" else "spectral", "steps": steps,
+        "fft": fourier.version()})
 
 
 def _advance(stepper: Any, form: ModalModel, times: NDArray[np.float64], dt: float | None,

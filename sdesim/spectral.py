@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sdesim import fourier
 from sdesim.boundaries import Condition, Dirichlet, Neumann, Periodic, Robin, describe
 from sdesim.orthogonal import Orthogonal
 
@@ -39,39 +40,43 @@ _REAL: dict[Kind, tuple[str, int]] = {
 _CELLS = {"neumann": 0.0, "dirichlet": 1.0, "dirichlet-neumann": 0.5, "neumann-dirichlet": 0.5}
 
 
-def forward(field: NDArray[Any], kinds: tuple[Kind, ...]) -> NDArray[Any]:
+def forward(field: NDArray[Any], kinds: tuple[Kind, ...], out: NDArray[Any] | None = None,
+            scratch: NDArray[Any] | None = None) -> NDArray[Any]:
     """Orthonormal transform over the last axes, one kind for each: (…, *space) to (…, *modes), real.
 
-    With `inverse` this is the only place that calls an FFT library.
+    `out` is where the modes go, C-contiguous, `scratch` is like the field, to be written over; new arrays if None.
     """
-    from scipy import fft
-
-    first = field.ndim - len(kinds)
-    periodic = [first + i for i, kind in enumerate(kinds) if kind == "periodic"]
+    d = len(kinds)
+    periodic = [i - d for i, kind in enumerate(kinds) if kind == "periodic"]
+    spare = scratch if periodic else out
     for i, kind in enumerate(kinds):
         if kind != "periodic":
-            name, number = _REAL[kind]
-            field = getattr(fft, name)(field, type=number, axis=first + i, norm="ortho")
+            field = spare = fourier.real(field, d, *_REAL[kind], i - d, spare)
     if not periodic:
         return field
-    modes = fft.rfftn(field, axes=periodic, norm="ortho")
-    return np.ascontiguousarray(modes).view(modes.real.dtype)
+    pairs = None if out is None else out.view(np.result_type(out.dtype, np.complex64))
+    modes = fourier.waves(field, d, periodic, pairs)
+    return modes.view(modes.real.dtype)
 
 
-def inverse(modes: NDArray[Any], kinds: tuple[Kind, ...], shape: tuple[int, ...]) -> NDArray[Any]:
-    """The field of the given shape (…, *shape) from its modes: undoes `forward`."""
-    from scipy import fft
+def inverse(modes: NDArray[Any], kinds: tuple[Kind, ...], shape: tuple[int, ...], out: NDArray[Any] | None = None,
+            scratch: NDArray[Any] | None = None) -> NDArray[Any]:
+    """The field of the given shape (…, *shape) from its modes: undoes `forward`.
 
-    first = modes.ndim - len(kinds)
-    periodic = [first + i for i, kind in enumerate(kinds) if kind == "periodic"]
+    `out` is where the field goes, `scratch` is like the modes, to be written over; new arrays if None.
+    """
+    d = len(kinds)
+    periodic = [i - d for i, kind in enumerate(kinds) if kind == "periodic"]
     field = modes
     if periodic:
-        pairs = np.ascontiguousarray(modes).view(np.result_type(modes.dtype, np.complex64))
-        field = fft.irfftn(pairs, s=[shape[axis - first] for axis in periodic], axes=periodic, norm="ortho")
+        pair = np.result_type(modes.dtype, np.complex64)
+        pairs = np.ascontiguousarray(modes).view(pair)
+        spare = None if scratch is None else scratch.view(pair)
+        field = out = fourier.field_of(pairs, d, periodic, shape[periodic[-1]], out, spare)
     for i, kind in enumerate(kinds):
         if kind != "periodic":
             name, number = _REAL[kind]
-            field = getattr(fft, f"i{name}")(field, type=number, axis=first + i, norm="ortho")
+            field = out = fourier.real(field, d, name, 3 if number == 2 else number, i - d, out)
     return field
 
 
@@ -97,17 +102,20 @@ class Transform:
             raise ValueError(f"a transform has one kind for each of the axes {self.grid.axes}, out of "
                              f"{', '.join(KINDS)}; got {self.kinds}")
 
-    def forward(self, field: NDArray[Any]) -> NDArray[Any]:
-        """Modes (…, *modal_shape) of a field (…, *grid.shape)."""
-        return forward(field, self.kinds)
+    def forward(self, field: NDArray[Any], out: NDArray[Any] | None = None, scratch: NDArray[Any] | None = None,
+                ) -> NDArray[Any]:
+        """Modes (…, *modal_shape) of a field (…, *grid.shape); see `sdesim.spectral.forward`."""
+        return forward(field, self.kinds, out, scratch)
 
-    def inverse(self, modes: NDArray[Any]) -> NDArray[Any]:
-        """Field (…, *grid.shape) of its modes (…, *modal_shape)."""
-        return inverse(modes, self.kinds, self.grid.shape)
+    def inverse(self, modes: NDArray[Any], out: NDArray[Any] | None = None, scratch: NDArray[Any] | None = None,
+                ) -> NDArray[Any]:
+        """Field (…, *grid.shape) of its modes (…, *modal_shape); see `sdesim.spectral.inverse`."""
+        return inverse(modes, self.kinds, self.grid.shape, out, scratch)
 
-    def white(self, normals: NDArray[Any]) -> NDArray[Any]:
+    def white(self, normals: NDArray[Any], out: NDArray[Any] | None = None, scratch: NDArray[Any] | None = None,
+              ) -> NDArray[Any]:
         """Modes (…, *modal_shape) of independent normals in the cells: independent normals again."""
-        return self.forward(normals)
+        return self.forward(normals, out, scratch)
 
     @cached_property
     def complex_shape(self) -> tuple[int, ...]:

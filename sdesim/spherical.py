@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdesim import fourier
 from sdesim.curved import gauss
 from sdesim.orthogonal import Orthogonal
 from sdesim.spectral import Kind, Transform
@@ -87,34 +88,34 @@ class SphereTransform(Transform):
         """√V of the cells, (rows, 1)."""
         return np.sqrt(self.grid.volumes[:, :1])
 
-    def forward(self, field: NDArray[Any]) -> NDArray[Any]:
+    def forward(self, field: NDArray[Any], out: NDArray[Any] | None = None, scratch: NDArray[Any] | None = None,
+                ) -> NDArray[Any]:
         """Modes (…, *modal_shape) of a field (…, *grid.shape)."""
-        return self.white(field * self._root)
+        return self.white(np.multiply(field, self._root, out=scratch), out)
 
-    def white(self, normals: NDArray[Any]) -> NDArray[Any]:
+    def white(self, normals: NDArray[Any], out: NDArray[Any] | None = None, scratch: NDArray[Any] | None = None,
+              ) -> NDArray[Any]:
         """Modes (…, *modal_shape) of independent normals of the cells, each over the root of its area."""
-        from scipy import fft
-
-        waves = fft.rfft(normals, axis=-1, norm="ortho")[..., : len(self._values)]
+        waves = fourier.waves(normals, 2, [-1])[..., : len(self._values)]
         flat = np.stack([waves.real, waves.imag], axis=-1).reshape(-1, *waves.shape[-2:], 2)
-        out = np.empty((len(flat), *self.modal_shape))
-        for k, one in enumerate(flat):  # one by one: libraries may round a batch in another way
+        if out is None:
+            out = np.empty((*normals.shape[:-2], *self.modal_shape))
+        for into, one in zip(out.reshape(-1, *self.modal_shape), flat):  # one by one: a batch may be rounded otherwise
             modes = np.matmul(self._values, np.ascontiguousarray(one.transpose(1, 0, 2)))
-            out[k] = modes.transpose(1, 0, 2).reshape(self.modal_shape)
-        return out.reshape(*normals.shape[:-2], *self.modal_shape)
+            into[...] = modes.transpose(1, 0, 2).reshape(self.modal_shape)
+        return out
 
-    def inverse(self, modes: NDArray[Any]) -> NDArray[Any]:
+    def inverse(self, modes: NDArray[Any], out: NDArray[Any] | None = None, scratch: NDArray[Any] | None = None,
+                ) -> NDArray[Any]:
         """Field (…, *grid.shape) of its modes (…, *modal_shape)."""
-        from scipy import fft
-
         rows, columns = self.grid.shape
         flat = modes.reshape(-1, rows, len(self._values), 2)
         waves = np.zeros((len(flat), rows, columns // 2 + 1), np.complex128)
         for k, one in enumerate(flat):
             found = np.matmul(self._values.transpose(0, 2, 1), np.ascontiguousarray(one.transpose(1, 0, 2)))
             waves[k, :, : len(self._values)] = (found[..., 0] + 1j * found[..., 1]).T
-        values = np.asarray(fft.irfft(waves, n=columns, axis=-1, norm="ortho")) / self._root
-        return values.reshape(*modes.shape[:-2], rows, columns)
+        values = fourier.field_of(waves, 2, [-1], columns).reshape(*modes.shape[:-2], rows, columns)
+        return np.divide(values, self._root, out=out)
 
     @property
     def is_complex(self) -> bool:
