@@ -16,12 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from sdesim.calculus import free_symbols
 from sdesim.coefficients import of_member
 from sdesim.kernels.field_bounds import check_diffusivity, peclet, spectra
+from sdesim.kernels.field_free import Task, reference, task
 from sdesim.kernels.field_noise import Drive
 from sdesim.kernels.field_plan import Programs, Steps, ceiling, options_of, plan
 from sdesim.kernels.field_reference import Reference, Sheet, run_member
 from sdesim.kernels.field_static import static_arrays
 from sdesim.methods.field import FIELD_METHODS, FieldMethod, Spectrum
-from sdesim.methods.field_implicit import AFFINE, IMPLICIT_METHODS
+from sdesim.methods.field_control import FieldControl
+from sdesim.methods.field_implicit import AFFINE, ALTERNATING, IMPLICIT_METHODS
 from sdesim.models.pde import PDE
 from sdesim.stencils import Stencil, discretise
 
@@ -43,7 +45,8 @@ def stencil_run(
     threads: int = 1,
     advection: str | None = None,
     sheet: Sheet | None = None,
-) -> tuple[Array, NDArray[np.int8], dict[str, str | float | int]]:
+    control: FieldControl | None = None,
+) -> tuple[Array, NDArray[np.int8], dict[str, Any]]:
     """Integrate an ensemble of fields.
 
     Args:
@@ -61,6 +64,7 @@ def stencil_run(
         advection: in place of the model's: see `sdesim.models.pde.PDE`.
         sheet: half the steps, or cells of another grid, whose noise this run shares; by the reference where there is
             noise.
+        control: tolerances, by which each member then chooses its steps; dt is the longest (a tenth of the span).
 
     Returns:
         states (times, states, members, *space), status (members,) with 1 for a member that is not finite at some
@@ -88,6 +92,10 @@ def stencil_run(
     values = _parameters(model, parameters, len(numbers))
     stencil = _discretise(model, advection, float(clock[0]), chosen)
     bounds = _spectra(stencil, values, start, clock)
+    if control is not None:
+        looked = _looked(stencil, clock)
+        own = task(stencil, chosen, values, bounds, looked, start, clock, dt, numbers, control)
+        return _followed(own, backend, threads)
     if chosen.kind == "implicit":
         return _implicit(stencil, chosen, values, bounds, start, clock, dt, numbers, seed, threads, sheet)
     plans = [plan(chosen, spectrum, clock.tolist(), dt, _cuts(sheet)) for spectrum in bounds]
@@ -108,10 +116,11 @@ def _implicit(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, An
               start: Array, clock: Array, dt: float | None, members: NDArray[np.int64], seed: int,
               threads: int, sheet: Sheet | None) -> tuple[Array, NDArray[np.int8], dict[str, str | float | int]]:
     """The implicit methods: whole arrays, and machine code that has the bits of its NumPy reference."""
+    from sdesim.kernels.implicit_directions import directions
     from sdesim.kernels.implicit_operator import split
     from sdesim.kernels.implicit_run import run
 
-    parts = split(stencil, method.name)
+    parts = (directions if method.name in ALTERNATING else split)(stencil, method.name)
     if "transport" in parts.terms:
         bounds = [replace(b, advection=0.0, drift=0.0) for b in bounds]
     plans = [plan(method, spectrum, clock.tolist(), dt, _cuts(sheet)) for spectrum in bounds]
@@ -119,6 +128,28 @@ def _implicit(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, An
     states[0] = start
     status, notes = run(parts, method, parameters, plans, start, members, seed, threads, states[1:], sheet)
     return states, status, {**_notes(stencil, method, plans, bounds, dt), **notes}
+
+
+def _followed(task: Task, backend: str, threads: int) -> tuple[Array, NDArray[np.int8], dict[str, Any]]:
+    """Integrate each member by steps of its own."""
+    if len(task.times) > 1:
+        _FREE[backend](task, threads)
+    return np.concatenate([task.initial[None], task.out]), task.status, task.notes
+
+
+def _free_kernel(task: Task, threads: int) -> None:
+    from sdesim.kernels.field_adaptive_run import run
+
+    run(task, threads)
+
+
+def _free_cuda(task: Task, threads: int) -> None:
+    from sdesim.kernels.field_device_free import run_on_device
+
+    run_on_device(task)
+
+
+_FREE = {"kernel": _free_kernel, "cuda": _free_cuda, "numpy": reference}
 
 
 def steps_of(model: PDE, method: str, initial: Array, parameters: Mapping[str, Any], times: Array) -> Array:
@@ -224,11 +255,15 @@ def _discretise(model: PDE, advection: str | None, t: float, method: FieldMethod
     return central if peclet(central, model.parameters, zero, t) <= 2.0 else discretise(model, sharp)
 
 
-def _spectra(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, clock: Array) -> list[Spectrum]:
+def _looked(stencil: Stencil, clock: Array) -> list[float]:
+    """Times at which to look at what may change with them."""
     timed = "t" in free_symbols(*stencil.right_side, *(node for axes in stencil.ghosts for pair in axes if pair
                                                        for side in pair for node in side))
-    looked = np.linspace(clock[0], clock[-1], 5).tolist() if timed else [float(clock[0])]
-    result = []
+    return np.linspace(clock[0], clock[-1], 5).tolist() if timed else [float(clock[0])]
+
+
+def _spectra(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, clock: Array) -> list[Spectrum]:
+    looked, result = _looked(stencil, clock), []
     group = max(1, _GROUP_VALUES // stencil.model.grid.size)
     for k in range(0, initial.shape[1], group):
         own = {name: v[k : k + group] if np.ndim(v) else v for name, v in parameters.items()}

@@ -22,15 +22,25 @@ from sdesim.streams import Purpose, normal_pair
 
 _TABLES = ("const double* const* statics, const i64* static_strides, const double* const* edges, "
            "const i64* edge_strides, const double* parameters, const double* numbers, double t, const i64* members, "
-           "i64 step, u64 k0, u64 k1")
-_TABLE_NAMES = ("statics, static_strides, edges, edge_strides, parameters, numbers, t, members, step, k0, k1")
+           "i64 step, u64 k0, u64 k1, u64* peaks")
+_TABLE_NAMES = ("statics, static_strides, edges, edge_strides, parameters, numbers, t, members, step, k0, k1, peaks")
+RAISE = """\
+DEVICE void raise_peak(u64* peak, double value) {
+  const u64 size = as_bits(value) & 0x7fffffffffffffffull;
+#ifdef __CUDACC__
+  if (size > *(volatile u64*)peak) atomicMax(peak, size);
+#else
+  if (size > *peak) *peak = size;
+#endif
+}
+"""
 _PLACE = "i64 z, i64 y, i64 x"
 _AXES = "zyx"
 
 
 def cuda_source(stencil: Stencil, kernels: Sequence[Kernel], names: Names, name: str = "field") -> str:
     """The whole source of a stencil's kernels: `<name>0`, `<name>1`, …"""
-    return PRELUDE + pair_function() + cuda_body(stencil, kernels, names, name)
+    return PRELUDE + pair_function() + RAISE + cuda_body(stencil, kernels, names, name)
 
 
 def pair_function() -> str:
@@ -130,11 +140,13 @@ class _Writer:
                                  for k in range(kernel.slots)]
         lines += [f"double* o{k} = buffers + (b{kernel.slots + k}*n + member)*{self.cells};"
                   for k in range(len(kernel.outputs))]
-        env = self.scalars(kernel.outputs, m, "t")
+        env = self.scalars(kernel.graphs, m, "t")
         lines += self._stage_times(kernel) + self._draws(kernel)
-        env |= {n.value: m.let("double", self._load(kernel, *n.value)) for n in walk(kernel.outputs) if n.op == "load"}
-        results = evaluate(kernel.outputs, env, m)
-        stores = [f"o{k}[i] = {value.text};" for k, value in enumerate(results)]
+        env |= {n.value: m.let("double", self._load(kernel, *n.value)) for n in walk(kernel.graphs) if n.op == "load"}
+        results = evaluate(kernel.graphs, env, m)
+        stores = [f"o{k}[i] = {value.text};" for k, value in enumerate(results[: len(kernel.outputs)])]
+        stores += [f"raise_peak(peaks + {number}, {value.text});"
+                   for (number, _), value in zip(kernel.peaks, results[len(kernel.outputs) :])]
         body = "".join(f"  {line}\n" for line in [*lines, *m.lines, *stores])
         return f"""KERNEL {self.name}{index}({arguments}) {{
 {body}}}

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from sdesim.kernels.field_cuda import cuda_source
 from sdesim.kernels.field_names import Names
+from sdesim.kernels.field_pairs import Pairs
 from sdesim.kernels.field_plan import Programs, Steps
-from sdesim.kernels.field_schedule import Schedule
+from sdesim.kernels.field_schedule import PEAKS, Schedule
 from sdesim.kernels.field_static import edge_coordinates, ghost_values, static_arrays
 from sdesim.stencils import Stencil
 from sdesim.streams import seed_key
@@ -43,12 +44,13 @@ class Arrays:
         for k, name in enumerate(names.parameters):
             table[:, k] = parameters[name]
         self.parameters, self.members = xp.asarray(table), xp.asarray(members)
+        self.peaks = xp.zeros(PEAKS, np.uint64)
         self.keep = keep + more
 
     def tail(self, numbers: Any, t: float, step: int, key: tuple[np.uint64, np.uint64]) -> list[Any]:
         """The arguments that follow the buffers."""
         return [self.statics, self.static_strides, self.edges, self.edge_strides, self.parameters, numbers,
-                np.float64(t), self.members, np.int64(step), *key]
+                np.float64(t), self.members, np.int64(step), *key, self.peaks]
 
 
 def _table(arrays: Sequence[Array], xp: Any) -> tuple[Any, Any, list[Any]]:
@@ -129,7 +131,7 @@ def _as_c(value: Any) -> Any:
     return ctypes.c_uint64(int(value)) if isinstance(value, np.uint64) else ctypes.c_int64(int(value))
 
 
-def device_launch(stencil: Stencil, programs: Programs, names: Names, threads: int = 256) -> tuple[Launch, Any]:
+def device_launch(stencil: Stencil, programs: Programs | Pairs, names: Names, threads: int = 256) -> tuple[Launch, Any]:
     """Launches on the current CUDA device, and the array module (CuPy) that holds its arrays.
 
     Raises ModuleNotFoundError with the install command if CuPy is missing.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -61,9 +61,14 @@ def build(stencil: Stencil, names: Names, kernels: Sequence[Kernel], buffers: in
     layout = Layout(stencil.model.grid.shape)
     sweeps = Sweeps(module, stencil, layout, names)
     functions = [sweeps.sweep(kernel, k) for k, kernel in enumerate(kernels)]
-    slots = max(kernel.slots + len(kernel.outputs) for kernel in kernels)
-    _Run(module, stencil, layout, names, functions, buffers, slots).emit()
+    slots = most_slots(kernels)
+    Run(module, stencil, layout, names, functions, buffers, slots).emit()
     return module
+
+
+def most_slots(kernels: Sequence[Kernel]) -> int:
+    """The most buffers that a pass names."""
+    return max(kernel.slots + len(kernel.outputs) for kernel in kernels)
 
 
 @lru_cache(maxsize=32)
@@ -91,8 +96,11 @@ def entry(code: Compiled) -> Any:
     return code.function("run", ctypes.c_void_p)
 
 
-class _Run:
+class Run:
     """Emits `run(arguments)`."""
+
+    arguments: tuple[str, ...] = ARGUMENTS
+    pointers: Mapping[str, Any] = _POINTERS
 
     def __init__(self, module: ir.Module, stencil: Stencil, layout: Layout, names: Names, sweeps: list[Any],
                  buffers: int, slots: int) -> None:
@@ -103,7 +111,7 @@ class _Run:
         self.load_state, self.save_state, self.spoil = self._load_state(), self._save_state(), self._spoil()
         fn = ir.Function(module, ir.FunctionType(VOID, [I64_POINTER]), "run")
         self.b = ir.IRBuilder(fn.append_basic_block())
-        self.a = {name: self._argument(fn.args[0], k) for k, name in enumerate(ARGUMENTS)}
+        self.a = {name: self._argument(fn.args[0], k) for k, name in enumerate(self.arguments)}
         self.table, self.other, self.slot_table, self.static_table, self.edge_table = (
             self.b.alloca(F64_POINTER, integer(max(1, n)))
             for n in (buffers, buffers, slots, self.count_statics, self.edges))
@@ -111,7 +119,7 @@ class _Run:
 
     def _argument(self, pointer: Any, k: int) -> Any:
         value = self.b.load(self.b.gep(pointer, [integer(k)]))
-        kind = _POINTERS.get(ARGUMENTS[k])
+        kind = self.pointers.get(self.arguments[k])
         return value if kind is None else self.b.inttoptr(value, kind)
 
     def _item(self, array: str, index: Any) -> Any:
@@ -184,14 +192,19 @@ class _Run:
             b.store(b.xor(b.load(self.alive), integer(1)), b.gep(a["status"], [m]))
         b.ret_void()
 
-    def _begin(self, m: Any) -> None:
-        """A member's own arrays, and its initial state in the first buffers."""
-        b, a = self.b, self.a
+    def _tables(self, m: Any) -> None:
+        """Where a member's own arrays are."""
+        b = self.b
         for table, array, stride, n in ((self.static_table, "statics", "static_strides", self.count_statics),
                                         (self.edge_table, "edges", "edge_strides", self.edges)):
             with loop(b, integer(n)) as k:
                 start = b.inttoptr(self._item(array, k), F64_POINTER)
                 b.store(b.gep(start, [b.mul(self._item(stride, k), m)]), b.gep(table, [k]))
+
+    def _begin(self, m: Any) -> None:
+        """A member's own arrays, and its initial state in the first buffers."""
+        b, a = self.b, self.a
+        self._tables(m)
         for k in range(self.buffers):
             b.store(b.gep(a["buffers"], [integer(k * self.layout.size)]), b.gep(self.table, [integer(k)]))
         for state in range(self.states):
@@ -226,7 +239,7 @@ class _Run:
         b.store(b.add(at, b.add(n, integer(3))), self.cursor)
         parameters = b.gep(a["parameters"], [b.mul(m, integer(len(self.names.parameters)))])
         arguments = [self.slot_table, self.static_table, self.edge_table, parameters, b.gep(numbers, [offset]), t,
-                     a["noise"], self._item("members", m), b.load(self.count), a["k0"], a["k1"]]
+                     a["noise"], self._item("members", m), b.load(self.count), a["k0"], a["k1"], self._peaks()]
         after = b.append_basic_block("swept")
         switch = b.switch(kernel, after)
         for k, sweep in enumerate(self.sweeps):
@@ -236,6 +249,10 @@ class _Run:
             b.call(sweep, arguments)
             b.branch(after)
         b.position_at_end(after)
+
+    def _peaks(self) -> Any:
+        """Where peaks go: the kernels of fixed steps have none."""
+        return ir.Constant(I64_POINTER, None)
 
     def _rename(self, schedule: Any) -> None:
         """Buffer k of the next step is the one that the schedule's list names."""

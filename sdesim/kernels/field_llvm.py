@@ -19,7 +19,7 @@ from sdesim.kernels.field_schedule import Kernel
 from sdesim.kernels.field_static import edge_size, is_timed
 from sdesim.kernels.field_sweep import Sweep
 from sdesim.kernels.llvm import integer, loop
-from sdesim.kernels.machines import F64, F64_POINTER, I64, VOID, LLVMMachine
+from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, VOID, LLVMMachine
 from sdesim.stencils import Stencil
 from sdesim.streams import normal_pair
 
@@ -32,6 +32,32 @@ def function(module: ir.Module, name: str, arguments: list[Any], rows: int) -> t
     for a in fn.args[:rows]:
         a.add_attribute("noalias")
     return fn, ir.IRBuilder(fn.append_basic_block())
+
+
+class _Peaks:
+    """The largest sizes of a row's values, as integers: the bits of numbers without sign are in the numbers' order.
+
+    So the order of the cells does not matter, to LLVM's vectoriser neither, and what is no number is the largest.
+    """
+
+    def __init__(self, b: ir.IRBuilder, memory: Any, kernel: Kernel) -> None:
+        self.b, self.memory, self.numbers = b, memory, [number for number, _ in kernel.peaks]
+        memory.add_attribute("noalias")
+        self.places = {number: b.alloca(I64) for number in self.numbers}
+        for number, place in self.places.items():
+            b.store(b.load(b.gep(memory, [integer(number)])), place)
+
+    def raise_to(self, values: list[Any]) -> None:
+        """No less than |value|."""
+        b = self.b
+        for number, value in zip(self.numbers, values, strict=True):
+            size, place = b.and_(b.bitcast(value, I64), integer(0x7FFFFFFFFFFFFFFF)), self.places[number]
+            before = b.load(place)
+            b.store(b.select(b.icmp_signed(">", size, before), size, before), place)
+
+    def store(self) -> None:
+        for number, place in self.places.items():
+            self.b.store(self.b.load(place), self.b.gep(self.memory, [integer(number)]))
 
 
 class Sweeps:
@@ -93,30 +119,38 @@ class Sweeps:
         return fn
 
     def row(self, kernel: Kernel, name: str) -> Any:
-        """row(read rows…, written rows…, parameters, numbers, t): the kernel on one row."""
+        """row(read rows…, written rows…, parameters, numbers, t[, peaks]): the kernel on one row."""
         rows = rows_of(kernel)
         written = [k for k, slot in enumerate(kernel.in_place) if slot < 0]
-        fn, b = function(self.module, name, [F64_POINTER] * (len(rows) + len(written) + 2) + [F64], rows=0)
-        reads, (parameters, numbers, t) = fn.args[: len(rows)], fn.args[-3:]
+        measured = [I64_POINTER] if kernel.peaks else []
+        fn, b = function(self.module, name, [F64_POINTER] * (len(rows) + len(written) + 2) + [F64, *measured], rows=0)
+        arguments = list(fn.args)
+        peaks = _Peaks(b, arguments.pop(), kernel) if kernel.peaks else None
+        reads, (parameters, numbers, t) = arguments[: len(rows)], arguments[-3:]
         replaced = {f"@{slot}" for slot in kernel.in_place}
         for pointer, (array, _) in zip(reads, rows, strict=True):
             if array not in replaced:
                 pointer.add_attribute("noalias")
-        for pointer in fn.args[len(rows) : -1]:
+        for pointer in arguments[len(rows) : -1]:
             pointer.add_attribute("noalias")
-        outs = dict(zip(written, fn.args[len(rows) : -3], strict=True))
+        outs = dict(zip(written, arguments[len(rows) : -3], strict=True))
         here = {array: pointer for pointer, (array, offset) in zip(reads, rows, strict=True) if not any(offset)}
         outs |= {k: here[f"@{slot}"] for k, slot in enumerate(kernel.in_place) if slot >= 0}
         m = LLVMMachine(b)
-        env: dict[Any, Any] = scalars(kernel.outputs, self.names, m, parameters, numbers, t)
-        loads = dict.fromkeys(n.value for n in walk(kernel.outputs) if n.op == "load")
+        env: dict[Any, Any] = scalars(kernel.graphs, self.names, m, parameters, numbers, t)
+        loads = dict.fromkeys(n.value for n in walk(kernel.graphs) if n.op == "load")
         with loop(b, integer(self.layout.nx)) as i:
             for array, offset in loads:
                 pointer = reads[rows.index((array, offset[:-1]))]
                 index = b.add(i, integer(offset[-1])) if offset[-1] else i
                 env[array, offset] = m.wrap(b.load(b.gep(pointer, [index])))
-            for k, value in enumerate(evaluate(kernel.outputs, env, m)):
+            values = evaluate(kernel.graphs, env, m)
+            for k, value in enumerate(values[: len(kernel.outputs)]):
                 b.store(value.value, b.gep(outs[k], [i]))
+            if peaks is not None:
+                peaks.raise_to([value.value for value in values[len(kernel.outputs) :]])
+        if peaks is not None:
+            peaks.store()
         b.ret_void()
         return fn
 

@@ -9,12 +9,12 @@ from sdesim.calculus import walk
 from sdesim.kernels.field_schedule import Kernel
 from sdesim.kernels.field_static import edge_coordinates
 from sdesim.kernels.llvm import integer
-from sdesim.kernels.machines import F64, F64_POINTER, I64, LLVMMachine
+from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, LLVMMachine
 from sdesim.stencils import Stencil
 
 TABLE = F64_POINTER.as_pointer()
-SWEEP = ("slots", "statics", "edges", "parameters", "numbers", "t", "noise", "member", "step", "k0", "k1")
-SWEEP_TYPES = (TABLE, TABLE, TABLE, F64_POINTER, F64_POINTER, F64, F64_POINTER, I64, I64, I64, I64)
+SWEEP = ("slots", "statics", "edges", "parameters", "numbers", "t", "noise", "member", "step", "k0", "k1", "peaks")
+SWEEP_TYPES = (TABLE, TABLE, TABLE, F64_POINTER, F64_POINTER, F64, F64_POINTER, I64, I64, I64, I64, I64_POINTER)
 
 
 @dataclass(frozen=True)
@@ -57,4 +57,4 @@ def scalars(nodes: Any, names: Names, m: LLVMMachine, parameters: Any, numbers: 
 
 def rows_of(kernel: Kernel) -> list[tuple[str, tuple[int, ...]]]:
     """The rows that a kernel reads: (array, offset along the outer axes), in order of use."""
-    return list(dict.fromkeys((n.value[0], n.value[1][:-1]) for n in walk(kernel.outputs) if n.op == "load"))
+    return list(dict.fromkeys((n.value[0], n.value[1][:-1]) for n in walk(kernel.graphs) if n.op == "load"))

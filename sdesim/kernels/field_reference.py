@@ -6,7 +6,7 @@ bit. A member that is not finite at a save time is marked and its states from th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -91,8 +91,15 @@ class Reference:
         rates = self._around(self.stencil.right_side, t, padded)
         return Vector([ZERO if is_zero(node) else rate for node, rate in zip(self.stencil.right_side, rates)])
 
+    def around(self, nodes: Sequence[Expr], t: float, y: Vector) -> list[Any]:
+        """Graphs of the states around every cell."""
+        padded = {name: self._padded(k, u, t) for k, (name, u) in enumerate(zip(self.stencil.model.state, y))}
+        return self._around(tuple(nodes), t, padded)
+
     def _around(self, nodes: tuple[Expr, ...], t: float, padded: Mapping[str, Array]) -> list[Any]:
         """Graphs of the fields around every cell."""
+        if nodes not in self.loads:
+            self.loads[nodes] = sorted({n.value for n in walk(nodes) if n.op == "load"})
         env: dict[Any, Any] = {**self.parameters, "t": np.float64(t)}
         for name, offset in self.loads[nodes]:
             env[name, offset] = _view(padded[name] if name in padded else self.statics[name], offset)

@@ -58,9 +58,7 @@ class Job:
         shapes = {s.passes: codes[id(s)] for s in self.programs.schedules.values()}
         self.codes = [shapes[schedule.passes] for _, schedule in self.programs.entries]
         self.numbers = [numbers_in_order(schedule) for _, schedule in self.programs.entries]
-        self.table = np.zeros((count, max(1, len(self.names.parameters))))
-        for k, name in enumerate(self.names.parameters):
-            self.table[:, k] = self.parameters[name]
+        self.table = parameter_rows(self.names, self.parameters, count)
         self.status = np.zeros(count, np.int64)
 
     @cached_property
@@ -76,11 +74,7 @@ class Job:
     def block(self, first: int, last: int) -> None:
         """Integrate members first … last − 1 (places, not numbers)."""
         own = {name: value[first:last] if np.ndim(value) else value for name, value in self.parameters.items()}
-        statics = [self.layout.place(values) for values in static_arrays(self.stencil, own).values()]
-        statics += [edge_coordinates(self.stencil, k)[name][None] for k, name in self.names.coordinates]
-        edges = [ghost_values(self.stencil, s, k, side, own, self.starts[0])
-                 for s, axes in enumerate(self.stencil.ghosts) for k in range(len(axes)) for side in (0, 1)]
-        edges = [np.ascontiguousarray(e.reshape(len(e), -1)) for e in edges]
+        statics, edges = arrays_of(self.stencil, self.layout, self.names, own, self.starts[0])
         keep: list[Any] = []
         arguments = self._arguments(first, last, statics, edges, keep)
         entry(self.code)(arguments.ctypes.data)
@@ -89,12 +83,12 @@ class Job:
                    keep: list[Any]) -> Integers:
         """The arguments of `run`; `keep` holds the arrays whose addresses they contain."""
         low, high = seed_key(self.seed)
-        tables = {name: _table(arrays, first) for name, arrays in (("statics", statics), ("edges", edges))}
+        tables = {name: table_of(arrays, first) for name, arrays in (("statics", statics), ("edges", edges))}
         values: dict[str, Any] = {
             "first": first, "last": last, "intervals": len(self.starts), "stride": len(self.members),
             "k0": int(low), "k1": int(high), "members": self.members, "initial": self.initial, "out": self.out,
             "status": self.status, "counts": self.counts, "programs": self.which, "starts": self.starts,
-            "steps": self.steps, "schedules": _addresses(self.codes), "numbers": _addresses(self.numbers),
+            "steps": self.steps, "schedules": addresses(self.codes), "numbers": addresses(self.numbers),
             "parameters": self.table, "statics": tables["statics"][0], "static_strides": tables["statics"][1],
             "edges": tables["edges"][0], "edge_strides": tables["edges"][1],
             "buffers": aligned(self.buffers * self.layout.size),
@@ -105,11 +99,30 @@ class Job:
                         np.int64)
 
 
-def _addresses(arrays: Sequence[NDArray[Any]]) -> Integers:
+def addresses(arrays: Sequence[NDArray[Any]]) -> Integers:
+    """Where arrays begin in memory."""
     return np.array([a.ctypes.data for a in arrays], np.int64)
 
 
-def _table(arrays: Sequence[Array], first: int) -> tuple[Integers, Integers]:
+def parameter_rows(names: Names, parameters: Mapping[str, Any], count: int) -> Array:
+    """The parameters of each member, a row for each."""
+    table = np.zeros((count, max(1, len(names.parameters))))
+    for k, name in enumerate(names.parameters):
+        table[:, k] = parameters[name]
+    return table
+
+
+def arrays_of(stencil: Stencil, layout: Layout, names: Names, parameters: Mapping[str, Any],
+              t: float) -> tuple[list[Array], list[Array]]:
+    """Static arrays (then coordinates along edges) and edge conditions as the kernels read them."""
+    statics = [layout.place(values) for values in static_arrays(stencil, parameters).values()]
+    statics += [edge_coordinates(stencil, k)[name][None] for k, name in names.coordinates]
+    edges = [ghost_values(stencil, s, k, side, parameters, t)
+             for s, axes in enumerate(stencil.ghosts) for k in range(len(axes)) for side in (0, 1)]
+    return statics, [np.ascontiguousarray(e.reshape(len(e), -1)) for e in edges]
+
+
+def table_of(arrays: Sequence[Array], first: int) -> tuple[Integers, Integers]:
     """Addresses and strides from which member m finds its own array at address + m·stride, or a shared one."""
     strides = [a.shape[1] if len(a) > 1 else 0 for a in arrays]
     starts = [a.ctypes.data - 8 * first * stride for a, stride in zip(arrays, strides)]

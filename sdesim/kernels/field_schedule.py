@@ -6,11 +6,14 @@ method, "t" the time at the start of the step; parameters keep their names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
 from sdesim.calculus import rebuild, walk
 from sdesim.expressions import Expr, load
+
+PEAKS = 3
+"""Numbers of peaks: the error over the tolerance, the eigenvalues of diffusion and reaction, those of transport."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,19 @@ class Kernel:
         ghosts: (slot, state, time) of each slot that is read at its neighbours: its ghost cells are filled before
             with the conditions of that state at that time.
         slots: number of input buffers.
+        peaks: (number, graph) of values whose largest size over all cells is wanted, the largest of those of a number.
     """
 
     outputs: tuple[Expr, ...]
     in_place: tuple[int, ...]
     ghosts: tuple[tuple[int, int, Expr], ...]
     slots: int
+    peaks: tuple[tuple[int, Expr], ...] = ()
+
+    @property
+    def graphs(self) -> list[Expr]:
+        """All that is computed in a cell."""
+        return [*self.outputs, *(node for _, node in self.peaks)]
 
 
 @dataclass(frozen=True)
@@ -106,18 +116,22 @@ def buffers_read(nodes: list[Expr]) -> dict[str, bool]:
     return read
 
 
-def allocate(bodies: list[list[tuple[Expr, str]]], inputs: list[dict[str, bool]], states: int) -> dict[str, int]:
-    """A buffer for each value: its own, a free one, or that of a value last read here at the cell itself."""
+def allocate(bodies: list[list[tuple[Expr, str]]], inputs: list[dict[str, bool]], states: int,
+             kept: Container[str] = ()) -> dict[str, int]:
+    """A buffer for each value: its own, a free one, or that of a value last read here at the cell itself.
+
+    Values that are `kept` stay to the end.
+    """
     last: dict[str, int] = {}
     for p, read in enumerate(inputs):
         last.update(dict.fromkeys(read, p))
     roles = {f"@{i}": i for i in range(states)}
     live, free, count = list(roles), [], states
     for p, body in enumerate(bodies):
-        for name in [name for name in live if last.get(name, -1) < p]:
+        for name in [name for name in live if last.get(name, -1) < p and name not in kept]:
             live.remove(name)
             free.append(roles[name])
-        replaceable = [name for name in live if last.get(name) == p and not inputs[p][name]]
+        replaceable = [name for name in live if last.get(name) == p and not inputs[p][name] and name not in kept]
         replaceable = replaceable[-len(body) :]  # the newest, so that the last stage is the kernel of the others
         for _, name in body:
             if replaceable:

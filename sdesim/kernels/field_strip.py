@@ -26,14 +26,14 @@ from sdesim.stencils import Stencil
 
 ARGUMENTS = (
     "begin", "end", "levels", "kernels", "slots", "numbers", "times", "steps", "lows", "highs", "width", "statics",
-    "edges", "parameters", "noise", "member", "k0", "k1", "first", "last", "shift",
+    "edges", "parameters", "noise", "member", "k0", "k1", "first", "last", "shift", "peaks",
 )
 """What `strip` is given: planes [lows[l], highs[l]) for each level l; the planes that lie at the grid's edges (or −9);
 the number in the grid of the strip's plane 0, kept positive."""
 _POINTERS = {
     "kernels": I64_POINTER, "slots": TABLE, "numbers": TABLE, "times": F64_POINTER, "steps": I64_POINTER,
     "lows": I64_POINTER, "highs": I64_POINTER, "statics": TABLE, "edges": TABLE, "parameters": F64_POINTER,
-    "noise": F64_POINTER,
+    "noise": F64_POINTER, "peaks": I64_POINTER,
 }
 _PLANE = (*SWEEP, "row", "first", "last", "shift")
 
@@ -104,7 +104,7 @@ def _emit_strip(module: ir.Module, planes: Sequence[Any]) -> None:
         with b.if_then(inside):
             arguments = [b.gep(a["slots"], [b.mul(l, a["width"])]), a["statics"], a["edges"], a["parameters"],
                          item("numbers", l), item("times", l), a["noise"], a["member"], item("steps", l), a["k0"],
-                         a["k1"], row, a["first"], a["last"], a["shift"]]
+                         a["k1"], a["peaks"], row, a["first"], a["last"], a["shift"]]
             after = b.append_basic_block("done")
             switch = b.switch(item("kernels", l), after)
             for k, plane in enumerate(planes):

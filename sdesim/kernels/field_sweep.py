@@ -136,7 +136,8 @@ class Sweep:
         arguments = [self._row(array, offset, place) for array, offset in rows]
         arguments += [self._address(self.bases[self.kernel.slots + k], place)
                       for k, slot in enumerate(self.kernel.in_place) if slot < 0]
-        self.b.call(self.row, [*arguments, self.a["parameters"], self.a["numbers"], self.a["t"]])
+        measured = [self.a["peaks"]] if self.kernel.peaks else []
+        self.b.call(self.row, [*arguments, self.a["parameters"], self.a["numbers"], self.a["t"], *measured])
 
     def _number(self, place: dict[int, Any]) -> Any:
         """The number of a row in the grid, by which its noise is drawn."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sdesim.coefficients import of_member
 from sdesim.kernels.field_layout import Layout, aligned
+from sdesim.kernels.field_schedule import PEAKS
 from sdesim.kernels.field_static import edge_coordinates, ghost_values, is_row, is_timed, static_arrays
 from sdesim.kernels.field_strip import ARGUMENTS, entry
 from sdesim.streams import seed_key
@@ -162,12 +163,13 @@ class _Strip:
         padded = np.arange(low - L, high + L + 2)  # in arrays with a ghost plane at either end
         self.statics = self._statics(own, (padded - 1) % n + 1 if member.wraps else np.clip(padded, 0, n + 1))
         self.edges = self._edges(own, places % n if member.wraps else np.clip(places, 0, n - 1))
-        self.noise = aligned(len(job.initial) * job.layout.row_size)
+        self.noise, self.peaks = aligned(len(job.initial) * job.layout.row_size), np.zeros(PEAKS, np.int64)
         k0, k1 = seed_key(job.seed)
         self.fixed = {
             "begin": 0, "statics": self.statics.ctypes.data, "edges": self.edges.ctypes.data,
             "parameters": job.table[member.m].ctypes.data, "noise": self.noise.ctypes.data,
             "member": int(job.members[member.m]), "k0": int(k0), "k1": int(k1),
+            "peaks": self.peaks.ctypes.data,
             "first": _AWAY if self.inside[0] else L, "last": _AWAY if self.inside[1] else self.height - L - 1,
             "shift": low - L + n * (1 + L // n),
         }  # fmt: skip

@@ -54,6 +54,22 @@ class StageTime:
     __radd__ = __add__
 
 
+@dataclass(frozen=True)
+class Multiple:
+    """A number times the step h, in a trace that does not know h; `Multiple(1.0)` is h itself.
+
+    >>> 0.25 * Multiple(1.0)
+    Multiple(factor=0.25)
+    """
+
+    factor: float
+
+    def __rmul__(self, number: float) -> Multiple:
+        if self.factor != 1.0:
+            raise TypeError("a pair's numbers are one number times h, a*(b*h) rounds otherwise: write (a*b)*h")
+        return Multiple(float(number))
+
+
 @dataclass
 class Increments:
     """What a step draws: dW, the increment of each state's Wiener process in a cell (of the cell mean)."""
@@ -63,7 +79,7 @@ class Increments:
 
 def trace(stencil: Stencil, step: Callable[..., Any], h: float, root: float, **options: Any) -> Schedule:
     """The passes of one step of size h; `root` is √(h/V), the standard deviation of an increment in a cell."""
-    tracer = _Tracer(stencil)
+    tracer = Tracer(stencil)
     origin = (0,) * len(stencil.model.grid.axes)
     states = range(len(stencil.right_side))
     y = Lifted([load(f"@{i}", origin) for i in states], tracer.lift)
@@ -110,22 +126,23 @@ class _Recorder:
         return self.blank
 
 
-class _Tracer:
+class Tracer:
     """Stands for the model while a method runs on graph nodes."""
 
     def __init__(self, stencil: Stencil) -> None:
         self.stencil = stencil
         self.origin = (0,) * len(stencil.model.grid.axes)
-        self.numbers: list[float] = []
+        self.numbers: list[Any] = []
         self.stores: list[list[tuple[Expr, str]]] = [[]]
         self.stored: dict[Expr, tuple[int, str]] = {}
         self.born: dict[Expr, int] = {}
         self.moving: set[Expr] = set()
         self.ghost_time: dict[str, tuple[int, Expr]] = {}
+        self.last: tuple[StageTime, Mapping[str, str]]
 
-    def lift(self, number: float) -> Expr:
+    def lift(self, number: float | Multiple) -> Expr:
         """A number of the method as a runtime scalar. Each is its own, for equal ones may differ at another h."""
-        self.numbers.append(float(number))
+        self.numbers.append(number if isinstance(number, Multiple) else float(number))
         return symbol(f"#{len(self.numbers) - 1}")
 
     def _record(self, values: Vector) -> None:
@@ -149,6 +166,7 @@ class _Tracer:
             else:
                 sources.append(self.keep(node, f"@{state}.{len(self.stores)}"))
         renamed = dict(zip(self.stencil.model.state, sources))
+        self.last = t, renamed
         for k, node in enumerate(self.stencil.derived):
             (value,) = self._around([node], t, renamed)
             self._record(Vector([value]))
@@ -157,6 +175,11 @@ class _Tracer:
         out = Lifted([ZERO if is_zero(node) else node for node in rates], self.lift)
         self._record(out)
         return out
+
+    def around_last(self, node: Expr) -> Expr:
+        """A graph of the states around a cell, where the right-hand side was evaluated last."""
+        t, renamed = self.last
+        return self._around([node], t, renamed)[0]
 
     def _around(self, nodes: Sequence[Expr], t: StageTime, renamed: Mapping[str, str]) -> list[Expr]:
         """Graphs of the fields around a cell, in a new pass if any of these is still being stored."""
@@ -193,15 +216,25 @@ class _Tracer:
     def stored_now(self, name: str) -> bool:
         return any(name == other for _, other in self.stores[-1])
 
-    def finish(self, ends: list[str]) -> Schedule:
-        """Materialise what later passes need, share buffers, and name everything by its place."""
+    def finish(self, ends: list[str], carried: int = 0, peaks: Sequence[tuple[int, Expr]] = ()) -> Schedule:
+        """Materialise what later passes need, share buffers, and name everything by its place.
+
+        Args:
+            ends: names of the values that the step ends with.
+            carried: how many values it starts with; where given, these stay as they are, for the step may be undone.
+            peaks: of the last pass.
+        """
         bodies: list[list[tuple[Expr, str]]] = [[] for _ in self.stores]
+        measured = [(number, self._cut(node, len(self.stores) - 1)) for number, node in peaks]
         for p in range(len(self.stores) - 1, -1, -1):
             for node, name in self.stores[p]:
                 bodies[p].append((self._cut(node, p), name))
         inputs = [buffers_read([node for node, _ in body]) for body in bodies]
-        roles = allocate(bodies, inputs, len(self.stencil.right_side))
-        passes = tuple(self._pass(body, roles) for body in bodies)
+        inputs[-1] = buffers_read([*(node for node, _ in bodies[-1]), *(node for _, node in measured)])
+        kept = {*ends, *(f"@{k}" for k in range(carried))} if carried else ()
+        roles = allocate(bodies, inputs, carried or len(self.stencil.right_side), kept)
+        last = len(bodies) - 1
+        passes = tuple(self._pass(body, roles, measured if p == last else []) for p, body in enumerate(bodies))
         return Schedule(passes, 1 + max(roles.values()), tuple(roles[name] for name in ends), tuple(self.numbers))
 
     def _cut(self, node: Expr, p: int) -> Expr:
@@ -225,8 +258,8 @@ class _Tracer:
             self.stores[birth].insert(0, (node, name))
         return self.stored[node][1]
 
-    def _pass(self, body: list[tuple[Expr, str]], roles: Mapping[str, int]) -> Pass:
-        nodes = [node for node, _ in body]
+    def _pass(self, body: list[tuple[Expr, str]], roles: Mapping[str, int], peaks: list[tuple[int, Expr]]) -> Pass:
+        nodes = [*(node for node, _ in body), *(node for _, node in peaks)]
         read = list(buffers_read(nodes))
         slots = {name: f"@{k}" for k, name in enumerate(read)}
         shifted = {n.value[0] for n in walk(nodes) if n.op == "load" and any(n.value[1])}
@@ -236,10 +269,11 @@ class _Tracer:
         local = {name: symbol(f"#{k}") for k, name in enumerate(order)}
         in_place = {roles[name]: k for k, name in enumerate(read)}
         kernel = Kernel(
-            outputs=tuple(rewrite(node, local, slots) for node in nodes),
+            outputs=tuple(rewrite(node, local, slots) for node, _ in body),
             in_place=tuple(in_place.get(roles[name], -1) for _, name in body),
             ghosts=tuple((read.index(name), state, rewrite(time, local, {})) for name, state, time in times),
             slots=len(read),
+            peaks=tuple((number, rewrite(node, local, slots)) for number, node in peaks),
         )
         return Pass(kernel, tuple(roles[name] for name in read), tuple(roles[name] for _, name in body),
                     tuple(int(name[1:]) for name in order))

@@ -13,8 +13,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from sdesim.methods.field_stabilised import (
+    RKC_STAGES,
+    RKL2_STAGES,
+    beside_backward_euler,
+    fixed,
+    rk45,
+    rk45_pair,
+    rkc,
+    rkc_reach,
+    rkl2,
+    rkl2_reach,
+)
 from sdesim.methods.method import Method
 
 
@@ -58,26 +71,6 @@ def rk4(m: Any, t: Any, y: Any, h: float, w: Any) -> Any:
     return y + (k1 + k2 * 2.0 + k3 * 2.0 + k4) * (h / 6)
 
 
-def rkl2(m: Any, t: Any, y: Any, h: float, w: Any, s: int) -> Any:
-    """Runge–Kutta–Legendre, second order, s ≥ 2 stages (Meyer, Balsara & Aslam 2014, eqs. 10–17).
-
-    Its stability polynomial 1 − b_s + b_s P_s(1 + w₁hλ) is bounded by 1 for hρ ≤ (s² + s − 2)/2.
-    """
-    w1 = 4 / (s * s + s - 2)
-    b = [1 / 3, 1 / 3] + [(j * j + j - 2) / (2 * j * (j + 1)) for j in range(2, s + 1)]
-    c = [0.0, w1 * b[1]] + [(j * j + j - 2) / (s * s + s - 2) for j in range(2, s + 1)]
-    f0 = m.f(t, y)
-    before, u = y, y + f0 * (b[1] * w1 * h)
-    for j in range(2, s + 1):
-        mu = (2 * j - 1) / j * b[j] / b[j - 1]
-        nu = -(j - 1) / j * b[j] / b[j - 2]
-        gamma = mu * w1
-        a = 1 - b[j - 1]
-        f = m.f(t + c[j - 1] * h, u)
-        before, u = u, u * mu + before * nu + y * (1 - mu - nu) + f * (gamma * h) + f0 * (-a * gamma * h)
-    return u
-
-
 def euler_limit(spectrum: Spectrum) -> float:
     """Largest stable step of forward Euler: h(ρ + 2|λ_imag|) ≤ 2, and h·Σ v²/D ≤ 2 for central transport."""
     return 2.0 / max(spectrum.diffusion + spectrum.reaction, spectrum.drift, _TINY)
@@ -93,9 +86,14 @@ def rk4_limit(spectrum: Spectrum) -> float:
     return 1.0 / max((spectrum.diffusion + spectrum.reaction) / 2.7852, spectrum.advection / 2.8284, _TINY)
 
 
-def rkl2_limit(spectrum: Spectrum) -> float:
+def stabilised_limit(spectrum: Spectrum) -> float:
     """No limit from diffusion: stages are added until the step is stable. Transport limits it like Euler."""
     return 1.0 / max(spectrum.advection, _TINY)
+
+
+def rk45_limit(spectrum: Spectrum) -> float:
+    """Largest stable step of Dormand & Prince's fifth order: 3.3065 on the real axis, 0.9971 on the imaginary."""
+    return 1.0 / max((spectrum.diffusion + spectrum.reaction) / 3.3065, spectrum.advection / 0.9971, _TINY)
 
 
 def euler_step(spectrum: Spectrum) -> float:
@@ -121,13 +119,18 @@ def rk4_step(spectrum: Spectrum) -> float:
     return min(0.9 * rk4_limit(spectrum), 0.5 / max(spectrum.reaction, _TINY))
 
 
-def rkl2_step(spectrum: Spectrum) -> float:
-    """A step of 9 stages, at most a fifth of the reaction's own time and half of what transport allows.
+def rk45_step(spectrum: Spectrum) -> float:
+    """Nine tenths of the stable step, and half of the reaction's own time."""
+    return min(0.9 * rk45_limit(spectrum), 0.5 / max(spectrum.reaction, _TINY))
+
+
+def stabilised_step(spectrum: Spectrum) -> float:
+    """A step of 9 stages of RKL2, at most a fifth of the reaction's own time and half of what transport allows.
 
     On n cells along an axis its error in the slowest mode is then below that of the finite volumes from n ≈ 30.
     """
     return min(44.0 / max(1.05 * spectrum.diffusion, _TINY), 0.2 / max(spectrum.reaction, _TINY),
-               0.5 * rkl2_limit(spectrum))
+               0.5 * stabilised_limit(spectrum))
 
 
 def rkl2_stages(h: float, spectrum: Spectrum) -> int:
@@ -138,12 +141,54 @@ def rkl2_stages(h: float, spectrum: Spectrum) -> int:
     >>> rkl2_stages(1.0, Spectrum(diffusion=40.0))
     9
     """
-    reach = 1.05 * h * (spectrum.diffusion + spectrum.reaction)
+    reach = SPARE * h * (spectrum.diffusion + spectrum.reaction)
     s = max(3, math.ceil(0.5 * (math.sqrt(9.0 + 8.0 * reach) - 1.0)))
     return s + 1 - s % 2
 
 
+def rkc_stages(h: float, spectrum: Spectrum) -> int:
+    """Fewest stages, at least 2, within whose reach h(ρ + reaction) is, with 5 % to spare.
+
+    >>> rkc_stages(1.0, Spectrum(diffusion=40.0))
+    8
+    """
+    reach = SPARE * h * (spectrum.diffusion + spectrum.reaction)
+    s = max(2, math.floor(math.sqrt(1.0 + 1.5 * reach)))
+    while rkc_reach(s) < reach:
+        s += 1
+    return s
+
+
+SPARE = 1.05  # the bound on the eigenvalues, over which a step's stages must reach
 _TINY = 1e-300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """A step with an estimate of its error, by which steps are chosen.
+
+    Attributes:
+        pair: (m, t, y, f0, h, …) → (state, slope, error) after h (`field_stabilised`).
+        power: of h that the error goes with.
+        limits: the largest h|λ| that is stable on the negative real and on the imaginary axis.
+        evaluations: right-hand sides of a step; with stages, besides them.
+        stages: the numbers of stages to choose from, rising; none where it is fixed.
+        reach: hρ up to which a number of stages is stable.
+    """
+
+    pair: Callable[..., Any]
+    power: int
+    limits: tuple[float, float]
+    evaluations: int = 0
+    stages: tuple[int, ...] = ()
+    reach: Callable[[int], float] | None = None
+
+    @cached_property
+    def rungs(self) -> tuple[tuple[float, int, dict[str, int]], ...]:
+        """(reach, right-hand sides, options of the pair) of each number of stages; one rung without limit else."""
+        if self.reach is None:
+            return ((math.inf, self.evaluations, {}),)
+        return tuple((self.reach(s), s + self.evaluations, {"s": s}) for s in self.stages)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,13 +196,14 @@ class FieldMethod(Method):
     """A method for fields on a stencil, with what its step may be.
 
     `limit` gives the largest stable step for a `Spectrum`, `choose` a sensible one, `stages` the number of stages that
-    a step needs (None where it is fixed).
+    a step needs (None where it is fixed), `embedded` its form with an estimate of the error, if it has one.
     """
 
     kind: str = "stencil"
     limit: Callable[[Spectrum], float]
     choose: Callable[[Spectrum], float]
     stages: Callable[[float, Spectrum], int] | None = None
+    embedded: Embedded | None = None
 
     def options(self, h: float, spectrum: Spectrum) -> dict[str, int]:
         """The further arguments of `step`: the number of stages of a stabilised method."""
@@ -178,8 +224,21 @@ METHODS = (
     ),
     FieldMethod(name="rk4", step=rk4, source="Kutta 1901", order=4.0, limit=rk4_limit, choose=rk4_step),
     FieldMethod(
-        name="rkl2", step=rkl2, source="Meyer, Balsara & Aslam 2014, doi:10.1016/j.jcp.2013.08.021", order=2.0,
-        limit=rkl2_limit, choose=rkl2_step, stages=rkl2_stages,
+        name="rk45", step=fixed(rk45), source="Dormand & Prince 1980, doi:10.1016/0771-050X(80)90013-3", order=5.0,
+        limit=rk45_limit, choose=rk45_step,
+        embedded=Embedded(pair=rk45_pair, power=5, limits=(3.3065, 0.9971), evaluations=6),
+    ),
+    FieldMethod(
+        name="rkl2", step=fixed(rkl2), source="Meyer, Balsara & Aslam 2014, doi:10.1016/j.jcp.2013.08.021", order=2.0,
+        limit=stabilised_limit, choose=stabilised_step, stages=rkl2_stages,
+        embedded=Embedded(pair=beside_backward_euler(rkl2), power=2, limits=(math.inf, 1.0), stages=RKL2_STAGES,
+                          reach=rkl2_reach),
+    ),
+    FieldMethod(
+        name="rkc", step=fixed(rkc), source="Sommeijer, Shampine & Verwer 1998, doi:10.1016/S0377-0427(97)00219-7",
+        order=2.0, limit=stabilised_limit, choose=stabilised_step, stages=rkc_stages,
+        embedded=Embedded(pair=beside_backward_euler(rkc), power=2, limits=(math.inf, 1.0), stages=RKC_STAGES,
+                          reach=rkc_reach),
     ),
 )  # fmt: skip
 FIELD_METHODS: dict[str, FieldMethod] = {method.name: method for method in METHODS}
