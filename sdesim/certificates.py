@@ -3,9 +3,10 @@
     last_good_time          the last save (or the start) at which all values of the member were finite
     mass_residual_u         max over saves of |∫u − ∫u₀ − what the equation brings in| / ∫|u₀|, where that is known:
                             no noise, a source free of the states and of t, edges that are periodic or of a known flux
-    minimum_u, maximum_u    over all saves and cells
+    minimum_u, maximum_u    over all saves and cells; of a state's potential, too
     maximum_principle_u     how far these leave the range of the initial and the boundary data, where theory bounds
-                            them so: ∂u/∂t = ∇·(D∇u) − ∇·(v u) with D ≥ 0 of any form and ∇·v = 0, or v = v(u, t)
+                            them so: ∂u/∂t = ∇·(D∇u) − ∇·(v u) with D ≥ 0 of any form and ∇·v = 0, or v = v(u, t);
+                            where a state has a potential, of that
 
 What is not known is left out. (A velocity that is free of divergence may not be so on the grid, and a scheme of higher
 order may overshoot: these are what the last line shows.) The maximum principle: Evans, Partial Differential Equations,
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from sdesim.boundaries import NO_FLUX, Condition, Dirichlet, Neumann, Periodic, robin
 from sdesim.calculus import differentiate, evaluate, free_symbols
-from sdesim.coefficients import over_space
+from sdesim.coefficients import on_grid
 from sdesim.expressions import Expr, const, is_zero
 from sdesim.fields import ConservedNoise
 from sdesim.models.pde import PDE
@@ -72,20 +73,27 @@ def certificates(model: PDE, states: Array, clock: Array, parameters: Mapping[st
     known = _environment(model, parameters)
     found: dict[str, Array] = {}
     for i, name in enumerate(model.state):
-        u = states[:, i].reshape(len(clock), states.shape[2], -1)  # one row for each member: its sums are its own
-        if model.grid.mask is not None:
-            u = u[..., model.grid.wet.ravel()]
-        low, high = u.min(axis=2), u.max(axis=2)
-        found[f"minimum_{name}"], found[f"maximum_{name}"] = low.min(axis=0), high.max(axis=0)
+        u, flowing = _rows(model, states[:, i]), model.flowing(name)
+        low, high = u.min(axis=(0, 2)), u.max(axis=(0, 2))
+        found |= {f"minimum_{name}": low, f"maximum_{name}": high}
         rate = _income(model, name, known)
         if rate is not None:
             found[f"mass_residual_{name}"] = _residual(model, u, clock, rate)
+        if name in model.potential:
+            u = _rows(model, model.potential[name].values(states[:, i], known) * np.ones_like(states[:, i]))
+            low, high = u.min(axis=(0, 2)), u.max(axis=(0, 2))
+            found |= {f"minimum_{flowing}": low, f"maximum_{flowing}": high}
         data = _range(model, name, known, clock)
         if data is not None:
-            floor, ceiling = np.minimum(low[0], data[0]), np.maximum(high[0], data[1])
-            found[f"maximum_principle_{name}"] = np.maximum(0.0, np.maximum(
-                floor - found[f"minimum_{name}"], found[f"maximum_{name}"] - ceiling))
+            floor, ceiling = np.minimum(u[0].min(axis=1), data[0]), np.maximum(u[0].max(axis=1), data[1])
+            found[f"maximum_principle_{flowing}"] = np.maximum(0.0, np.maximum(floor - low, high - ceiling))
     return found
+
+
+def _rows(model: PDE, u: Array) -> Array:
+    """(times, members, cells) of the field: one row for each member, so that its sums are its own."""
+    rows = u.reshape(*u.shape[:2], -1)
+    return rows if model.grid.mask is None else rows[..., model.grid.wet.ravel()]
 
 
 def describe(name: str, units: Mapping[str, str]) -> dict[str, str]:
@@ -122,9 +130,7 @@ _MEANINGS = {
 
 def _environment(model: PDE, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Coordinates, coefficient fields and parameters, shaped (members, *space)."""
-    values = {**model.parameters, **parameters}
-    return {**model.grid.mesh, **{name: field[None] for name, field in model.fields.items()},
-            **{name: over_space(np.atleast_1d(v), model.grid.dimension) for name, v in values.items()}}
+    return on_grid(model.grid, model.fields, {**model.parameters, **parameters})
 
 
 def _volumes(model: PDE) -> Any:
@@ -233,7 +239,7 @@ def _range(model: PDE, name: str, known: Mapping[str, Any], clock: Array) -> tup
 def _keeps_constants(model: PDE, name: str, known: Mapping[str, Any]) -> bool:
     """Whether transport leaves a constant field as it is: a velocity of the states and time alone, or ∇·v = 0."""
     speeds = model.velocity.get(name, {})
-    moving = {name, "t", *model.parameters}
+    moving = {model.flowing(name), "t", *model.parameters}
     if speeds and (model.grid.mask is not None or {"r", "lat"} & set(speeds)):
         return False  # walls stop the flow, and areas vary along these axes
     if all(free_symbols(v) <= moving for v in speeds.values()):

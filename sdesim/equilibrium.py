@@ -94,6 +94,9 @@ def _check(model: PDE, tolerance: float) -> None:
 
 def _discretise(model: PDE) -> Stencil:
     """The stencil: transport upwind, whose steady states have no wiggles."""
+    for term in model.potential.values():
+        raise ValueError(f"what is steady is the potential {term.name}, from which {term.state} follows ({term}): make "
+                         f"{term.name} the state")
     stencil = discretise(model, "upwind" if model.velocity else "central")
     if stencil.derived:
         raise ValueError("Newton's method here knows no tensor whose fluxes take slopes in passes of their own: "

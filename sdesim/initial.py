@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.calculus import evaluate
-from sdesim.coefficients import over_space
+from sdesim.coefficients import on_grid, over_space
 from sdesim.ensemble import distributions, draw, per_member
 from sdesim.expressions import Expr
 from sdesim.fields import GaussianField
@@ -123,9 +123,14 @@ def pde_initial(
     """Initial fields (state, member, *grid.shape) of a PDE, and their record.
 
     A value is a number, an expression of coordinates and parameters, a frozen distribution (one number for the whole
-    field), a GaussianField, an array over the grid or over (member, grid), or a DataArray. Raises ValueError for a
+    field), a GaussianField, an array over the grid or over (member, grid), or a DataArray. A state that its potential
+    gives may be stated by that: {"c": value}. Raises ValueError for a
     missing or unknown state, a wrong shape, or values that are not finite.
     """
+    contents = {term.name: term for term in model.potential.values() if term.is_content}
+    keys = {contents[key].state: key for key in initial if key in contents} if isinstance(initial, Mapping) else {}
+    if keys:
+        initial = {contents[key].state if key in contents else key: value for key, value in initial.items()}
     given = _by_state(initial, tuple(model.state))
     fields = np.empty((len(given), len(numbers), *model.grid.shape))
     record: dict[str, Any] = {}
@@ -135,10 +140,14 @@ def pde_initial(
             kinds = tuple(kind_of(*model.boundary[state][axis]) or "neumann" for axis in model.grid.axes)
             fields[i] = value.sample(model.grid, seed=seed, members=numbers, kinds=kinds, state=i,
                                      parameters=parameters)
-            record[state] = value
+            record[keys.get(state, state)] = value
         else:
             how = {"design": design, "seed": seed, "first_axis": axes.get(state, 0)}
-            fields[i], record[state] = _field(model, f"initial {state}", value, numbers, parameters, how)
+            key = keys.get(state, state)
+            fields[i], record[key] = _field(model, f"initial {key}", value, numbers, parameters, how)
+        if state in keys:
+            known = on_grid(model.grid, model.fields, {**model.parameters, **parameters})
+            fields[i] = evaluate([model.potential[state].expression], {**known, keys[state]: fields[i]})[0]
         if not np.isfinite(fields[i][..., model.grid.wet]).all():
             raise ValueError(f"initial {state} must be finite everywhere; it has {np.isnan(fields[i]).sum()} NaN")
         if model.grid.mask is not None:  # where no field is, a value that no arithmetic minds

@@ -81,18 +81,19 @@ def environment(model: PDE, states: Array, parameters: Mapping[str, Any], t: flo
     env |= {name: over_space(np.atleast_1d(value), model.grid.dimension)
             for name, value in {**model.parameters, **parameters}.items()}
     env |= dict(zip(model.state, states))
+    env |= {term.name: term.values(env[name], env) for name, term in model.potential.items()}
     used = frozenset().union(*(model.uses(piece) for piece in ("reaction", "velocity", "diffusivity")))
     for axis, along in enumerate(model.grid.axes):
-        for name, u in zip(model.state, states):
+        for name in map(model.flowing, model.state):
             if f"dd{along}({name})" in used:
-                env[f"dd{along}({name})"] = np.gradient(u, model.grid.coordinates[along], axis=axis + 1)
+                env[f"dd{along}({name})"] = np.gradient(env[name], model.grid.coordinates[along], axis=axis + 1)
     return env
 
 
 def rates(model: PDE, name: str, env: Mapping[Any, Any], members: int) -> tuple[Array, Array, Array]:
     """r₀, r₁ and r₂ of one state."""
     reaction = model.reaction.get(name, const(0.0))
-    slopes = [f"dd{axis}({other})" for axis in model.grid.axes for other in model.state]
+    slopes = [f"dd{axis}({other})" for axis in model.grid.axes for other in map(model.flowing, model.state)]
     zeroth = [differentiate(reaction, other) for other in model.state]
     first = [differentiate(reaction, slope) for slope in slopes if slope in free_symbols(reaction)]
     second: list[Expr] = []

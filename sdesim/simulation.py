@@ -178,12 +178,15 @@ def _bar(method: str, members: int, progress: bool) -> Iterator[Callable[[int], 
 def _states(run: Run, place: Place) -> xr.Dataset:
     count, times = len(run.numbers), run.clock[run.skip :]
     shape = (count, len(times), *(len(v) for v in run.space.values()))
-    data = {name: np.empty(shape, run.dtype) for name in run.names}
+    potentials = () if isinstance(run.model, SDE) else tuple(run.model.potential.values())
+    data = {name: np.empty(shape, run.dtype) for name in (*run.names, *(term.name for term in potentials))}
     about = _Members(run)
     for positions, states, _ in _groups(run, place, about):
         for i, name in enumerate(run.names):
             with np.errstate(over="ignore"):  # beyond float32: infinite there, and the status says what float64 found
                 data[name][positions] = np.swapaxes(states[:, i], 0, 1)
+        for term, values in zip(potentials, run.flowing(positions, states), strict=True):
+            data[term.name][positions] = np.swapaxes(values, 0, 1)
     ds = to_dataset(
         data, members=run.numbers, times=times, space=run.space, parameters=run.parameters, status=about.status,
         variables=about.variables(), units=dict(run.model.units), attributes=about.notes | _attributes(run),

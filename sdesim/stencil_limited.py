@@ -27,15 +27,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
-from sdesim.boundaries import Dirichlet, Neumann, Periodic, Robin, robin
+from sdesim.boundaries import Dirichlet, Neumann, Periodic, Robin, ghost_expressions, robin
 from sdesim.calculus import differentiate, free_symbols, substitute
 from sdesim.expressions import Expr, const, is_zero, load, maximum, minimum, symbol, where
+from sdesim.geometry import edge_spacing
 
 if TYPE_CHECKING:
+    from sdesim.models.pde import PDE
     from sdesim.stencil_terms import Offset, Terms
 
 Ghosts: TypeAlias = "tuple[tuple[Expr, Expr], tuple[Expr, Expr]]"
 Tensor: TypeAlias = "Mapping[tuple[int, int], Expr]"
+FLOWING = "flowing"
+"""In place of the axis along which a derived field is a slope: it is what flows of a state (its potential)."""
 
 
 def van_leer(a: Expr, b: Expr) -> Expr:
@@ -68,15 +72,16 @@ def transport(t: Terms, state: str, v: Expr, axis: int) -> Expr:
 def _flux(t: Terms, state: str, v: Expr, axis: int, face: Offset) -> Expr:
     """The flux through the low face of the cell at `face`, times what it counts for there."""
     left, right = _values(t, state, axis, face)
-    if state not in free_symbols(v):
+    flowing = t.model.flowing(state)
+    if flowing not in free_symbols(v):
         speed = t.speed(state, v, axis, face)
         return maximum(speed, 0.0) * left + minimum(speed, 0.0) * right
-    flux = v * symbol(state)
-    slope = differentiate(flux, state)
+    flux = v * symbol(flowing)
+    slope = differentiate(flux, flowing)
     f, steep = [], []
     for u in (left, right):
-        f.append(_at_face(t, state, substitute(flux, {state: u}), axis, face))
-        pace = _at_face(t, state, substitute(slope, {state: u}), axis, face)
+        f.append(_at_face(t, state, substitute(flux, {flowing: u}), axis, face))
+        pace = _at_face(t, state, substitute(slope, {flowing: u}), axis, face)
         steep.append(maximum(pace, -pace))
     return (f[0] + f[1]) * 0.5 - maximum(steep[0], steep[1]) * 0.5 * (right - left)
 
@@ -137,9 +142,9 @@ def _weno_steps(t: Terms, state: str, axis: int) -> tuple[str, str]:
                          'take "limited"')
     low, high = t._steps(state, axis)
     bend = t.derive(state, high - low, 0.0)
-    here, unit = load(state, t.here), t.unit[axis]
+    unit = t.unit[axis]
     back: Offset = tuple(-s for s in unit)
-    left, right = load(state, back), load(state, unit)
+    left, here, right = (t.value(state, offset) for offset in (back, t.here, unit))
     u = (load(bend, back) + 2.0 * left - here, left, here, right, load(bend, unit) + 2.0 * right - here)
     return t.derive(state, weno5(u) - here, 0.0), t.derive(state, weno5((u[4], u[3], u[2], u[1], u[0])) - here, 0.0)
 
@@ -193,8 +198,23 @@ def _arithmetic(a: Expr, b: Expr) -> Expr:
     return (a + b) * 0.5
 
 
+def edge_ghosts(model: PDE, state: str, axis: str) -> Ghosts | None:
+    """A and B of the low and of the high ghost, by which the edges of a state along one axis hold; None where periodic.
+    """
+    low, high = model.boundary[state][axis]
+    if isinstance(low, Periodic):
+        return None
+    first, last = edge_spacing(model.grid, axis)
+    return ghost_expressions(low, first), ghost_expressions(high, last)
+
+
 def derived_ghosts(t: Terms, state: str, B: float, along: str) -> tuple[Ghosts | None, ...]:
-    """The ghosts A + B·s of a derived field on every axis: A is twice the slope of an edge's value, 0 without one."""
+    """The ghosts A + B·s of a derived field on every axis: A is twice the slope of an edge's value, 0 without one.
+
+    What flows of a state has those that the state's edges say.
+    """
+    if along == FLOWING:
+        return tuple(edge_ghosts(t.model, state, axis) for axis in t.axes)
     result: list[Ghosts | None] = []
     for axis in t.axes:
         sides = t.model.boundary[state][axis]

@@ -25,14 +25,15 @@ class MaskedTerms(Terms):
 
     def value(self, state: str, offset: Offset) -> Expr:
         """A state next to a cell; beyond a wall its ghost."""
+        field = self.flows.get(state, state)
         if not any(offset):
-            return load(state, offset)
+            return load(field, offset)
         if sum(map(abs, offset)) > 1:
             raise ValueError(f"the terms of {state} reach further than the next cell, which a mask does not allow; "
                              "leave derivatives out of diffusivity and velocity, or the mask")
         axis = next(k for k, o in enumerate(offset) if o)
         face = offset if sum(offset) > 0 else self.here
-        return where(self._open(state, axis, face), load(state, offset), self._ghost(state, axis, face))
+        return where(self._open(state, axis, face), load(field, offset), self._ghost(state, axis, face))
 
     def known(self, name: str, offset: Offset) -> Expr:
         """A static array next to a cell; beyond a wall a coefficient field is as in the cell."""
@@ -73,7 +74,8 @@ class MaskedTerms(Terms):
             reach = self._factor(state, f"reach_{side}", axis, self.here)
             ratio = self._factor(state, "distance", axis, face) / (a * reach + b)
             A, B = c * ratio, 1.0 - a * ratio
-        return self._on_face(state, A, axis, face) + self._on_face(state, B, axis, face) * load(state, self.here)
+        return self._on_face(state, A, axis, face) + self._on_face(state, B, axis, face) * self.value(
+            state, self.here)
 
     def _on_face(self, state: str, node: Expr, axis: int, face: Offset) -> Expr:
         """An expression of the coordinates on a wall, its static parts as arrays."""

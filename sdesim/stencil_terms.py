@@ -14,7 +14,7 @@ from sdesim.calculus import free_symbols, rebuild, substitute, walk
 from sdesim.expressions import COMPARISONS, LOGICAL, Expr, const, is_zero, load, maximum, symbol
 from sdesim.grids import Grid
 from sdesim.models.pde import PDE
-from sdesim.stencil_limited import cross_flux, transport
+from sdesim.stencil_limited import FLOWING, cross_flux, transport
 
 Offset: TypeAlias = tuple[int, ...]
 _BOOLEAN = frozenset(COMPARISONS) | frozenset(LOGICAL)
@@ -54,6 +54,8 @@ class Terms:
         self.names: dict[Static, str] = {}
         self.derived: dict[tuple[Expr, str, float, str], str] = {}
         self.extra: dict[str, list[Expr]] = {}
+        self.flows = {name: self.derive(name, self.at(name, term.of_state, self.here), 1.0, FLOWING)
+                      for name, term in model.potential.items()}
 
     def diffusion(self, state: str) -> Expr:
         """∇·(Σ_j D_j ∇u_j), summed over axes and driving states."""
@@ -85,8 +87,8 @@ class Terms:
         return const(0.0) if reaction is None else self.at(state, reaction, self.here)
 
     def value(self, state: str, offset: Offset) -> Expr:
-        """A state, `offset` cells away."""
-        return load(state, offset)
+        """What flows of a state, `offset` cells away."""
+        return load(self.flows.get(state, state), offset)
 
     def known(self, name: str, offset: Offset) -> Expr:
         """A static array of cells, `offset` cells away."""
@@ -102,7 +104,8 @@ class Terms:
 
     def noise(self, state: str, amplitude: Expr) -> Expr:
         """The noise amplitude at a cell, over √V where cells differ."""
-        here = self.at(state, amplitude, self.here)
+        potentials = {term.name: term.of_state for term in self.model.potential.values()}
+        here = self.at(state, substitute(amplitude, potentials), self.here)
         return here if self.model.grid.is_box else here * self._factor(state, "root", 0, self.here)
 
     def _diffusion(self, state: str, driver: str, D: Expr, axis: int, mean: str) -> Expr:
@@ -145,7 +148,7 @@ class Terms:
     def _steps(self, state: str, axis: int) -> tuple[Expr, Expr]:
         """Differences u_c − u_low and u_high − u_c."""
         high = self.unit[axis]
-        u = load(state, self.here)
+        u = self.value(state, self.here)
         return u - self.value(state, _minus(high)), self.value(state, high) - u
 
     def _transport(self, state: str, v: Expr, axis: int) -> Expr:
@@ -220,7 +223,7 @@ class Terms:
                 both = parts.get((k, l), const(0.0)) + parts.get((l, k), const(0.0))
                 if is_zero(both):
                     continue
-                u = {(a, b): load(driver, tuple(a * p + b * q for p, q in zip(self.unit[k], self.unit[l])))
+                u = {(a, b): self.value(driver, tuple(a * p + b * q for p, q in zip(self.unit[k], self.unit[l])))
                      for a in (-1, 1) for b in (-1, 1)}
                 scale = 0.25 / (self.spacing[k] * self.spacing[l])
                 total = total + (both * scale) * ((u[1, 1] - u[1, -1]) - (u[-1, 1] - u[-1, -1]))
@@ -239,17 +242,19 @@ class Terms:
             name: self.known(name, offset) for name in self.names.values() if name in used}})
 
     def _values(self, offset: Offset, used: frozenset[str]) -> dict[str, Expr]:
-        values = {s: self.value(s, offset) for s in self.model.state if s in used}
+        names = {self.model.flowing(s): s for s in self.model.state}
+        values = {name: self.value(s, offset) for name, s in names.items() if name in used}
+        values |= {s: load(s, offset) for s in self.model.potential if s in used}
         for k, axis in enumerate(self.axes):
             ahead, behind = (_plus(offset, self.unit[k]), _plus(offset, _minus(self.unit[k])))
-            for s in (s for s in self.model.state if f"dd{axis}({s})" in used):
+            for name, s in ((name, s) for name, s in names.items() if f"dd{axis}({name})" in used):
                 if self.even[k]:
                     slope = (self.value(s, ahead) - self.value(s, behind)) * (0.5 / self.spacing[k])
                 else:
                     before, after = (self._factor(s, f"slope_{side}", k, offset) for side in ("low", "high"))
                     here = self.value(s, offset)
                     slope = before * (here - self.value(s, behind)) + after * (self.value(s, ahead) - here)
-                values[f"dd{axis}({s})"] = slope
+                values[f"dd{axis}({name})"] = slope
         return values
 
     def _hoist(self, state: str, expression: Expr, mean: str = "cell", axis: int = 0) -> Expr:

@@ -17,20 +17,19 @@ arrays, and loaded by the right-hand side like a field. A cell beyond the edge i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from math import sqrt
 from operator import add
-from typing import Any
 
-from sdesim import boundaries
-from sdesim.calculus import free_symbols, walk
-from sdesim.expressions import Expr, is_zero
-from sdesim.fields import ColouredNoise, ConservedNoise, WhiteNoise
-from sdesim.geometry import edge_spacing
+from sdesim.calculus import walk
+from sdesim.expressions import Expr, const
 from sdesim.models.pde import ADVECTION, PDE
-from sdesim.stencil_limited import derived_ghosts
+from sdesim.models.potential import Potential
+from sdesim.stencil_limited import derived_ghosts, edge_ghosts
 from sdesim.stencil_mask import MaskedTerms
+from sdesim.stencil_noise import NOTHING, Noises, Source, check
 from sdesim.stencil_terms import Static, Terms
 
 
@@ -42,13 +41,17 @@ class Stencil:
         model: the PDE.
         right_side: du/dt of each state at a cell: loads of states and static arrays around it, parameters and t.
         terms: its parts by state, "diffusion" − "transport" + "reaction".
-        noise: amplitude at a cell for each state that has noise, by the state's number.
+        noise: what a step adds to each state that has noise, by the state's number: loads of the increments "~j" of
+            its sources, of fluxes "!k", and of what stands at a cell (`sdesim.stencil_noise`).
+        sources: where the increments come from.
+        fluxes: fields that noise loads: what goes through the low faces of the cells.
         statics: the static arrays by their names (which start with "%").
-        ghosts: for each state (then derived field) and axis the (A, B) of the low and of the high ghost, or None where
-            periodic.
+        ghosts: for each state (then derived field, then flux) and axis the (A, B) of the low and of the high ghost, or
+            None where periodic.
         advection: "central", "upwind", "limited", "weno", or "none" without transport.
         derived: fields "^0", "^1", … that the right-hand side loads besides the states, each an expression of loads of
             states, static arrays and derived fields before it. Their ghosts follow those of the states.
+        potentials: which derived fields are the potentials of states, by name.
         extra: by the state's number a bound on what limited fluxes add to the size of its eigenvalues.
     """
 
@@ -56,10 +59,13 @@ class Stencil:
     right_side: tuple[Expr, ...]
     terms: dict[str, tuple[Expr, ...]]
     noise: dict[int, Expr]
+    sources: tuple[Source, ...]
+    fluxes: tuple[Expr, ...]
     statics: dict[str, Static]
     ghosts: tuple[tuple[tuple[tuple[Expr, Expr], tuple[Expr, Expr]] | None, ...], ...]
     advection: str
     derived: tuple[Expr, ...] = ()
+    potentials: Mapping[str, Potential] = field(default_factory=dict)
     extra: dict[int, Expr] = field(default_factory=dict)
 
     @property
@@ -68,14 +74,20 @@ class Stencil:
         return 1.0 / sqrt(self.model.grid.cell_volume) if self.model.grid.is_box else 1.0
 
     @property
-    def draws_in_cells(self) -> bool:
-        """Whether all noise is white in space and time: each cell draws its own."""
-        terms = [self.model.noise[self.model.state[k]] for k in self.noise]
-        return all(isinstance(term, WhiteNoise) and term.correlation_time is None for term in terms)
+    def memories(self) -> tuple[Source, ...]:
+        """The sources with a memory, each of which has a field beside the states."""
+        return tuple(source for source in self.sources if source.memory is not None)
 
-    def is_conserved(self, state: int) -> bool:
-        """Whether a state's noise is the divergence of a flux."""
-        return isinstance(self.model.noise[self.model.state[state]], ConservedNoise)
+    @property
+    def sheets(self) -> tuple[int, ...]:
+        """Numbers of the sources that are correlated in space."""
+        return tuple(j for j, source in enumerate(self.sources) if source.colour is not None)
+
+    def edges_of(self, name: str) -> int:
+        """Where in `ghosts` the edges of a state, a derived field or a flux stand."""
+        if name in self.model.state:
+            return self.model.state.index(name)
+        return len(self.right_side) + int(name[1:]) + (len(self.derived) if name[0] == "!" else 0)
 
     @property
     def has_corners(self) -> bool:
@@ -94,8 +106,8 @@ def discretise(model: PDE, advection: str | None = None) -> Stencil:
     Raises:
         ValueError: an unknown `advection`; a noise amplitude that uses derivatives; a tensor that couples axes on a
             grid that is no `Grid`; "weno" on cells that are not equal.
-            A hyperdiffusivity, which needs a spectral method. Noise that is coloured in space on a grid of cells that
-            are not equal; conserved noise there, with a mask, or with an edge that holds a value.
+            A hyperdiffusivity, which needs a spectral method. Conserved noise with a Robin edge, or a mask that holds a
+            value.
 
     >>> from sdesim.grids import Grid
     >>> stencil = discretise(PDE(Grid(x=(0.0, 4.0, 4)), diffusivity="k", parameters={"k": 1.0}))
@@ -110,56 +122,37 @@ def discretise(model: PDE, advection: str | None = None) -> Stencil:
         raise ValueError("finite-volume methods have no fourth-order term, and there is a hyperdiffusivity of "
                          f"{', '.join(model.hyperdiffusivity)}: use exact, etdrk4 or exponential_euler")
     for state, term in model.noise.items():
-        _check_noise(model, state, term)
-        slopes = sorted(free_symbols(term.amplitude) & model.variable_names - set(model.state))
-        if slopes:
-            raise ValueError(f"the noise amplitude of {state} uses {', '.join(slopes)}; it may depend on the states, "
-                             "t, the coordinates and the parameters, but not on derivatives")
+        check(model, state, term)
     builder = (Terms if model.grid.mask is None else MaskedTerms)(model, advection)
     parts = {name: tuple(term(state) for state in model.state) for name, term in (
         ("diffusion", builder.diffusion), ("transport", builder.transport), ("reaction", builder.reaction))}
     right_side = tuple(builder.inside(state, d - v + r) for state, d, v, r in zip(model.state, *parts.values()))
     terms = {name: tuple(map(builder.inside, model.state, row)) for name, row in parts.items()}
-    noise = {model.state.index(state): term.amplitude if isinstance(term, ConservedNoise) else
-             builder.inside(state, builder.noise(state, term.amplitude))
-             for state, term in model.noise.items() if not is_zero(term.amplitude)}
-    used = {n.value[0] for n in walk([*right_side, *noise.values(), *(key[0] for key in builder.derived)])
-            if n.op == "load"}
+    noises = Noises(builder)
+    used = {n.value[0] for n in walk([*right_side, *noises.terms.values(), *noises.fluxes,
+                                      *(key[0] for key in builder.derived)]) if n.op == "load"}
     ghosts = [tuple(_ghosts(model, state, axis) for axis in model.grid.axes) for state in model.state]
     ghosts += [derived_ghosts(builder, *key[1:]) for key in builder.derived]
+    ghosts += [tuple(None if pair is None else NOTHING for pair in ghosts[state]) for state in noises.owners]
     return Stencil(
         model=model,
         right_side=right_side,
         terms=terms,
-        noise=noise,
+        noise=noises.terms,
+        sources=tuple(noises.sources),
+        fluxes=tuple(noises.fluxes),
         statics={name: static for static, name in builder.names.items() if name in used},
         ghosts=tuple(ghosts),
         advection=advection if model.velocity else "none",
         derived=tuple(key[0] for key in builder.derived),
+        potentials={name: model.potential[state] for state, name in builder.flows.items()},
         extra={model.state.index(state): reduce(add, parts) for state, parts in builder.extra.items()},
     )
 
 
-def _check_noise(model: PDE, state: str, term: Any) -> None:
-    """Refuse noise that finite volumes do not know on this grid or at these edges."""
-    if isinstance(term, ColouredNoise) and not model.grid.is_box:
-        raise ValueError(f"noise of {state} is coloured in space, which finite volumes know on grids of equal cells; "
-                         "use a spectral method (exact, exponential_euler), or WhiteNoise")
-    if not isinstance(term, ConservedNoise):
-        return
-    if not model.grid.is_box or model.grid.mask is not None:
-        raise ValueError(f"the conserved noise of {state} needs a grid of equal cells without a mask; got "
-                         f"{model.grid!r}")
-    free = boundaries.Periodic | boundaries.Neumann
-    held = [axis for axis, sides in model.boundary[state].items() if not all(isinstance(side, free) for side in sides)]
-    if held:
-        raise ValueError(f"the conserved noise of {state} needs edges that are periodic or of a given flux (Neumann); "
-                         f"along {held[0]} the value is held, where fluctuations come and go through the edge")
-
-
 def _ghosts(model: PDE, state: str, axis: str) -> tuple[tuple[Expr, Expr], tuple[Expr, Expr]] | None:
-    low, high = model.boundary[state][axis]
-    if isinstance(low, boundaries.Periodic):
-        return None
-    first, last = edge_spacing(model.grid, axis)
-    return boundaries.ghost_expressions(low, first), boundaries.ghost_expressions(high, last)
+    pair = edge_ghosts(model, state, axis)
+    if pair is None or state not in model.potential:
+        return pair
+    level = const(0.0), const(1.0)  # the edge says what its potential is there, and nothing of the state itself
+    return level, level

@@ -27,6 +27,7 @@ from sdesim.equations.fronts import (
 )
 from sdesim.equations.growth import burgers, edwards_wilkinson, kpz, kuramoto_sivashinsky
 from sdesim.equations.kinetics import birth_death, merton, michaelis_menten, predator_prey, schlogl
+from sdesim.equations.media import darcy, diffusion_sorption, stefan
 from sdesim.equations.networks import reactions
 from sdesim.equations.ordinary import (
     brusselator_in_a_cell,
@@ -58,6 +59,8 @@ __all__ = [
     "combustion",
     "cooling_ball",
     "cox_ingersoll_ross",
+    "darcy",
+    "diffusion_sorption",
     "double_well",
     "edwards_wilkinson",
     "epidemic",
@@ -92,6 +95,7 @@ __all__ = [
     "schlogl",
     "schnakenberg",
     "sir",
+    "stefan",
     "stochastic_heat",
     "swift_hohenberg",
     "tracer",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.calculus import differentiate, evaluate, free_symbols, walk
-from sdesim.coefficients import over_space
+from sdesim.coefficients import on_grid, over_space
 from sdesim.expressions import Expr, is_zero, symbol
 from sdesim.kernels.field_schedule import rewrite_loads
 from sdesim.kernels.field_static import ghost_values, static_arrays
@@ -42,7 +42,7 @@ def spectra(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, tim
     bounds = np.zeros((4, members))
     env = _environment(stencil, parameters, initial)
     for t in times:
-        env["t"] = np.float64(t)
+        env |= {"t": np.float64(t), **_steepness(stencil, parameters, initial, t)}
         with np.errstate(all="ignore"):
             bounds = np.fmax(bounds, _bounds(stencil, env, members))
     bounds[:2] *= _ghost_factor(stencil, parameters, times)
@@ -51,6 +51,28 @@ def spectra(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, tim
                          "that they are, for example with max(…) or where(…)")
     bounds[2:] = np.where(np.isfinite(bounds[2:]), bounds[2:], 0.0)
     return [Spectrum(*(float(v) for v in column)) for column in bounds.T]
+
+
+def _steepness(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, t: float) -> dict[str, Any]:
+    """The largest slope of every potential, by which what it drives is stiffer in the state."""
+    model, found = stencil.model, {}
+    known = on_grid(model.grid, model.fields, {**model.parameters, **parameters}) if stencil.potentials else {}
+    for name, term in stencil.potentials.items():
+        w = initial[model.state.index(term.state)]
+        steep = term.steepest(w, _edge_values(stencil, name, parameters, t), known)
+        found[f"steepness {name}"] = over_space(steep, model.grid.dimension)
+    return found
+
+
+def _edge_values(stencil: Stencil, name: str, parameters: Mapping[str, Any], t: float) -> Array:
+    """Values to which edges hold a potential, or draw it, (members | 1, values): what g = A + B·u leaves alone."""
+    place, found = len(stencil.model.state) + int(name[1:]), [np.zeros((1, 0))]
+    for axis, pair in enumerate(stencil.ghosts[place]):
+        for side in (0, 1) if pair is not None else ():
+            A, B = np.moveaxis(ghost_values(stencil, place, axis, side, parameters, t), 1, 0)
+            found.append(np.where(B == 1.0, np.nan, A / np.where(B == 1.0, 1.0, 1.0 - B)))
+    members = max(len(part) for part in found)
+    return np.concatenate([np.broadcast_to(part, (members, part.shape[1])) for part in found], axis=1)
 
 
 def _environment(stencil: Stencil, parameters: Mapping[str, Any], initial: Array) -> dict[Any, Any]:
@@ -64,6 +86,11 @@ def _environment(stencil: Stencil, parameters: Mapping[str, Any], initial: Array
     padded |= static_arrays(stencil, parameters)
     flat = np.zeros((1, *(n + 2 for n in stencil.model.grid.shape)))
     padded |= {f"^{k}": flat for k in range(len(stencil.derived))}  # as on a field without slopes: upwind values
+    known = on_grid(stencil.model.grid, stencil.model.fields, {**stencil.model.parameters, **parameters})
+    for name, term in stencil.potentials.items():
+        w = initial[stencil.model.state.index(term.state)]
+        c = np.asarray(term.values(w, known)) * np.ones_like(w)
+        padded[name] = np.pad(c, [(0, 0), *[(1, 1)] * axes], mode="edge")
     for node in walk([*stencil.right_side, *stencil.extra.values()]):
         if node.op == "load":
             name, offset = node.value
@@ -95,15 +122,16 @@ def _bounds(stencil: Stencil, env: Mapping[Any, Any], members: int) -> Array:
 
 
 def _slopes(stencil: Stencil, term: Expr, env: Mapping[Any, Any]) -> dict[tuple[str, tuple[int, ...]], Array]:
-    """|∂term/∂u| for every state value that the term loads."""
-    states = set(stencil.model.state)
+    """|∂term/∂u| for every state value that the term loads, by way of its potential if it has one."""
+    states = {*stencil.model.state, *stencil.potentials}
     loads = dict.fromkeys(n.value for n in walk([term]) if n.op == "load" and n.value[0] in states)
     names = {value: f"load {k}" for k, value in enumerate(loads)}
     named = rewrite_loads(term, {value: symbol(name) for value, name in names.items()})
     values = {**env, **{name: env[value] for value, name in names.items()}}
     slopes = {value: differentiate(named, name) for value, name in names.items()}
     kept = {value: slope for value, slope in slopes.items() if not is_zero(slope)}
-    return {value: np.abs(np.asarray(s)) for value, s in zip(kept, evaluate(list(kept.values()), values))}
+    return {value: np.abs(np.asarray(s)) * env.get(f"steepness {value[0]}", 1.0)
+            for value, s in zip(kept, evaluate(list(kept.values()), values))}
 
 
 def _drift(d: Mapping[Any, Array], v: Mapping[Any, Array]) -> Array:
@@ -146,6 +174,8 @@ def check_diffusivity(stencil: Stencil, parameters: Mapping[str, Any], initial: 
     env = {**model.grid.mesh, **model.fields, "t": np.float64(t), **dict(zip(model.state, initial))}
     for name, value in parameters.items():
         env[name] = over_space(value, model.grid.dimension)
+    with np.errstate(all="ignore"):
+        env |= {term.name: term.values(env[state], env) for state, term in model.potential.items()}
     for state, drivers in model.diffusivity.items():
         term = drivers.get(state)
         rows = ((term,),) if isinstance(term, Expr) else term or ()

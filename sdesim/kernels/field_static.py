@@ -232,7 +232,8 @@ def ghost_values(stencil: Stencil, state: int, axis: int, side: int, parameters:
     members = max((v.shape[0] for v in values if v.ndim == 2), default=1)
     A, B = (np.broadcast_to(v, (members, size)) for v in values)
     if not (np.all(np.isfinite(A)) and np.all(np.isfinite(B))):
-        name, where = stencil.model.state[state], stencil.model.grid.axes[axis]
+        fields = (*stencil.model.state, *(term.name for term in stencil.potentials.values()))
+        name, where = (*fields, "a slope")[min(state, len(fields))], stencil.model.grid.axes[axis]
         raise ValueError(f"the {('low', 'high')[side]} boundary of {name} along {where} is not finite at t = {t:g}: "
                          "its values must be, and for Robin a/2 + b/h must not vanish")
     return np.stack([A, B], axis=1)

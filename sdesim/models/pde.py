@@ -2,8 +2,9 @@
 
     ∂uᵢ/∂t = ∇·(Σⱼ Dᵢⱼ ∇uⱼ) − ∇·(vᵢ uᵢ) + Rᵢ(u, ∇u, x, t, p) − κᵢ∇⁴uᵢ + noiseᵢ
 
-Every coefficient is an `Expr` of the coordinates, t, the states, their first derivatives ddx(u), ddy(u), ddz(u), the
-parameters p and named coefficient fields (arrays over the grid).
+Where a state has a potential, ∇ and v act on that instead (`sdesim.models.potential`). Every coefficient is an `Expr`
+of the coordinates, t, the states, their first derivatives ddx(u), ddy(u), ddz(u), the parameters p and named
+coefficient fields (arrays over the grid).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sdesim.calculus import differentiate, free_symbols
 from sdesim.expressions import Expr, is_zero
 from sdesim.fields import ConservedNoise, GaussianField, Noise, WhiteNoise
 from sdesim.models import pde_input, pde_text
+from sdesim.models.potential import Potential
 from sdesim.orthogonal import Orthogonal
 from sdesim.printing import to_text
 
@@ -54,6 +56,10 @@ class PDE:
         boundary: see `sdesim.boundaries.normalise`; the default is no flux.
         parameters: ``{"kappa": number}``; an array over the grid becomes a coefficient field of that name, a
             `GaussianField` one of which every member has its own.
+        potential: ``{"h": {"T": expression of h}}``, or ``{"w": {"c": expression of c that is w}}``: what diffuses and
+            is carried in place of a state, and what the edges of that state hold; see `sdesim.models.potential`. All
+            expressions know it by its name. Taken by explicit methods on finite volumes; `simulate` adds it to the
+            Dataset. Enthalpy and temperature, a solute and what of it is dissolved.
         units: ``{"u": "K", "x": "m", "time": "s"}``: strings for the attributes of the output.
 
     Attributes:
@@ -85,6 +91,7 @@ class PDE:
     noise: Mapping[str, Noise] | Any = None
     boundary: boundaries.Boundary | Any = None
     parameters: Mapping[str, float] | Any = None
+    potential: Mapping[str, Potential] | Any = None
     units: Mapping[str, str] | Any = None
     advection: str | None = None
     cross_flux: str | None = None
@@ -123,14 +130,19 @@ class PDE:
 
     @property
     def variable_names(self) -> frozenset[str]:
-        """The states and their derivatives ddx(u), …: what changes as the fields change."""
-        return frozenset(self.state) | {f"dd{axis}({name})" for axis in self.grid.axes for name in self.state}
+        """The states, their potentials and the derivatives ddx(u), … of these: what changes as the fields change."""
+        fields = (*self.state, *(term.name for term in self.potential.values()))
+        return frozenset(fields) | {f"dd{axis}({name})" for axis in self.grid.axes for name in fields}
+
+    def flowing(self, state: str) -> str:
+        """What of a state diffuses and is carried: the name of its potential, or its own."""
+        return self.potential[state].name if state in self.potential else state
 
     @property
     def is_linear(self) -> bool:
         """Whether the deterministic right-hand side is affine in the states."""
         variables = self.variable_names
-        if (self.uses("diffusivity") | self.uses("velocity")) & variables:
+        if self.potential or (self.uses("diffusivity") | self.uses("velocity")) & variables:
             return False
         return all(not free_symbols(differentiate(term, name)) & variables
                    for term in self.reaction.values() for name in variables & free_symbols(term))

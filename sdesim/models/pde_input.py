@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
@@ -15,8 +15,10 @@ from sdesim.calculus import evaluate, free_symbols
 from sdesim.expressions import Expr, const, is_zero
 from sdesim.fields import GaussianField, Noise
 from sdesim.grids import AXIS_NAMES
+from sdesim.models.potential import Potential
 from sdesim.orthogonal import Orthogonal
 from sdesim.parsing import DERIVATIVES, RESERVED, as_expr
+from sdesim.printing import to_text
 from sdesim.wellformed import check_name
 
 
@@ -29,7 +31,10 @@ def normalise(model: Any) -> dict[str, Any]:
     parameters, fields, random = _parameters(model.parameters, model.grid)
     _check_names(state, {**parameters, **fields}, model.grid.axes)
     reader = _Reader(model.grid, state, frozenset(parameters), fields)
+    potential = _potential(model.potential, reader)
+    reader = replace(reader, potentials={name: term.name for name, term in potential.items()})
     result: dict[str, Any] = {
+        "potential": potential,
         "state": state,
         "parameters": parameters,
         "diffusivity": _diffusivity(model.diffusivity, reader),
@@ -43,6 +48,9 @@ def normalise(model: Any) -> dict[str, Any]:
         "fields": fields,
         "random": random,
     }
+    for name in potential.keys() & result["hyperdiffusivity"].keys():
+        raise ValueError(f"{name} has a potential, which finite volumes take, and a hyperdiffusivity, which spectral "
+                         "methods take: no method takes both, leave one out")
     forward = {name: row for name, row in result["diffusivity"].items() if name not in result["hyperdiffusivity"]}
     _check_diffusivity(forward, reader, parameters)
     return result
@@ -56,12 +64,18 @@ class _Reader:
     state: tuple[str, ...]
     parameters: frozenset[str]
     fields: dict[str, NDArray[np.float64]]
+    potentials: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, value: Any, place: str, *, states: bool = True) -> Expr:
         if isinstance(value, np.ndarray) and value.ndim or hasattr(value, "dims"):
             return self._array(value, place)
-        names = {*self.parameters, *self.fields, *self.grid.axes, "t", *(self.state if states else ())}
-        node = as_expr(value, names=names, what=place, derivatives=self.state if states else ())
+        fields = (*self.state, *self.potentials.values()) if states else ()
+        names = {*self.parameters, *self.fields, *self.grid.axes, "t", *fields}
+        node = as_expr(value, names=names, what=place, derivatives=fields)
+        for name, other in self.potentials.items():
+            if any(used.endswith(f"({name})") for used in free_symbols(node)):
+                raise ValueError(f"{place}: the edges say what they say of {other}, so that {name} has no slope there; "
+                                 f"write the derivative of {other}")
         missing = [name for name in DERIVATIVES if name[2:] not in self.grid.axes
                    and any(used.startswith(f"{name}(") for used in free_symbols(node))]
         if missing:
@@ -143,6 +157,27 @@ def _per_state(value: Any, reader: _Reader, what: str) -> dict[str, Any]:
     if len(reader.state) > 1:
         raise TypeError(f'with several states {what} is a mapping such as {{"{reader.state[0]}": ...}}; got {value!r}')
     return {reader.state[0]: value}
+
+
+def _potential(value: Any, reader: _Reader) -> dict[str, Potential]:
+    """The potential of each state that has one."""
+    result: dict[str, Potential] = {}
+    for state, given in _per_state(value, reader, "potential").items():
+        if not isinstance(given, Mapping) or len(given) != 1:
+            raise TypeError(f'the potential of {state} is {{"name": expression}}, of {state} or of its own name; got '
+                            f"{given!r}")
+        ((name, expression),) = given.items()
+        _check_names((), {name: None}, reader.grid.axes)
+        taken = {*reader.state, *reader.parameters, *reader.fields, *(term.name for term in result.values())}
+        if name in taken:
+            raise ValueError(f"the potential of {state} has the name {name!r} of something else; choose another name")
+        names = {*reader.parameters, *reader.fields, *reader.grid.axes, state, name}
+        node = as_expr(expression, names=names, what=f"potential {name} of {state}")
+        if len({state, name} & free_symbols(node)) != 1:
+            raise ValueError(f"potential {name} of {state}: wanted an expression of {state}, or one of {name} that is "
+                             f"{state}; got {to_text(node)}")
+        result[state] = Potential(state, name, node)
+    return result
 
 
 def _diffusivity(value: Any, reader: _Reader) -> dict[str, dict[str, Any]]:

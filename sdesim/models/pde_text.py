@@ -33,6 +33,7 @@ def affine(reaction: Expr | None, states: tuple[str, ...], state: str) -> tuple[
 def to_plain(model: Any) -> str:
     """One line for each equation, then the parameters and the boundary conditions."""
     lines = [f"∂{name}/∂t = {_sum(_terms(model, name, _PLAIN))}" for name in model.state]
+    lines += [str(term) for term in model.potential.values()]
     if model.parameters:
         lines.append(", ".join(f"{name} = {value:g}" for name, value in model.parameters.items()))
     for axis in (*reversed(model.grid.axes), *places(model.grid)[model.grid.dimension :]):
@@ -53,6 +54,9 @@ def to_latex(model: Any) -> str:
     """The equations as a LaTeX aligned environment."""
     rows = [rf"\frac{{\partial {latex_name(name)}}}{{\partial t}} &= {_sum(_terms(model, name, _LATEX))}"
             for name in model.state]
+    for term in model.potential.values():
+        sides = (term.state, term.name) if term.is_content else (term.name, term.state)
+        rows.append(f"{latex_name(sides[0])} &= {latex(term.expression)}")
     return r"\begin{aligned} " + r" \\ ".join(rows) + r" \end{aligned}"
 
 
@@ -89,11 +93,11 @@ def _terms(model: Any, name: str, style: Mapping[str, Any]) -> list[str]:
                                                                           for row in term])
         if isinstance(term, Expr) and term.args and term.op in ("add", "sub"):
             text = f"({text})"
-        terms.append(style["divergence"].format(text, call(source)))
+        terms.append(style["divergence"].format(text, call(model.flowing(source))))
     velocity = model.velocity.get(name)
     if velocity:
         parts = ", ".join(write(velocity[axis]) if axis in velocity else "0" for axis in reversed(model.grid.axes))
-        terms.append(style["transport"].format(parts, call(name)))
+        terms.append(style["transport"].format(parts, call(model.flowing(name))))
     if name in model.reaction:
         terms.append(write(model.reaction[name]))
     if name in model.hyperdiffusivity:
@@ -122,6 +126,8 @@ def to_dict(model: Any) -> dict[str, Any]:
         "fields": dict(model.fields),
         "random": {name: vars(law) for name, law in model.random.items()},
         "units": dict(model.units),
+        **({"potential": {name: {term.name: to_text(term.expression)} for name, term in model.potential.items()}}
+           if model.potential else {}),
         **{name: value for name in ("advection", "cross_flux") if (value := getattr(model, name)) is not None},
     }
 
@@ -142,7 +148,7 @@ def from_dict(data: Mapping[str, Any]) -> dict[str, Any]:
         "parameters": {**data["parameters"], **fields, **random}, "units": data["units"],
         **{name: data[name] for name in ("diffusivity", "velocity", "reaction")},
         # descriptions of the first version have none of these
-        **{name: data.get(name) for name in ("hyperdiffusivity", "advection", "cross_flux")},
+        **{name: data.get(name) for name in ("hyperdiffusivity", "advection", "cross_flux", "potential")},
     }
 
 
