@@ -14,6 +14,7 @@ from sdesim.kernels.cuda import PRELUDE
 from sdesim.kernels.machines import CMachine, CValue
 from sdesim.kernels.sde_bridge import COLUMNS, joint, single
 from sdesim.kernels.sde_counts import c_count, c_counts
+from sdesim.kernels.sde_cut import c_cut
 from sdesim.kernels.sde_events import c_jumps
 from sdesim.kernels.sde_trace import SDETrace
 from sdesim.reals import DOUBLE, Format
@@ -84,7 +85,7 @@ def cuda_source(*traces: SDETrace, form: Format = DOUBLE) -> str:
 
 def _entries(tr: SDETrace, index: int, form: Format) -> str:
     return f"""
-{_step_function(tr, index, form)}{c_jumps(tr, index) if tr.jumps else ""}
+{_step_function(tr, index, form)}{(c_cut if tr.cut else c_jumps)(tr, index) if tr.jumps else ""}
 {_kernel(tr, index, form)}#ifndef __CUDACC__
 extern "C" void host_run_{index}({_ARGUMENTS}) {{
   blockDim.x = 1; threadIdx.x = 0;
@@ -138,12 +139,14 @@ def _kernel(tr: SDETrace, index: int, form: Format) -> str:
 
 
 def _advance(tr: SDETrace, index: int, state: str, draws: str, lengths: str) -> str:
-    """A step s of the length and its root `lengths`; its jumps come after it where s is even, else before."""
+    """A step s of the length and its root `lengths`; jumps come after it where s is even, else before, or cut it."""
     step = f"step_{index}({state}, {draws}, p, (real)t, {lengths});"
     length = lengths.split(",")[0]
     jumps = [f"if ({when}) jumps_{index}({state}, p, {t}, {length}, member, (u64)s, k0, k1);"
              for when, t in (("s & 1", "t"), ("!(s & 1)", f"t + {length}"))]  # fmt: skip
     lines = [jumps[0], step, jumps[1]] if tr.jumps else [step]
+    if tr.cut:
+        lines = [f"cut_{index}({state}, {draws}, p, t, {lengths}, member, (u64)s, k0, k1);"]
     return _indent(["{", "  const double t = t0 + (double)s*h;", *(f"  {line}" for line in lines), "}"], 6)
 
 

@@ -16,7 +16,7 @@ from sdesim.kernels.sde_jumps import MAX_EVENTS, due, event
 from sdesim.kernels.sde_trace import SDETrace
 
 
-def _environment(
+def environment(
     tr: SDETrace, b: ir.IRBuilder, m: LLVMMachine, rows: list[Any], i: Any, uniform: Any
 ) -> dict[Any, Any]:
     """States and parameters of the member at place i; `rows` are those of the states and the varying parameters."""
@@ -28,7 +28,7 @@ def _environment(
     return env
 
 
-def _head(tr: SDETrace, module: ir.Module, name: str, middle: list[Any]) -> tuple[Any, ir.IRBuilder, list[Any]]:
+def head(tr: SDETrace, module: ir.Module, name: str, middle: list[Any]) -> tuple[Any, ir.IRBuilder, list[Any]]:
     """A function of the rows, of `middle`, and of (s, t, h, uniform, k0, k1)."""
     rows = tr.dimension + len(tr.varying)
     types = [F64_POINTER] * rows + middle + [I64, F64, F64, F64_POINTER, I64, I64]
@@ -44,13 +44,13 @@ def llvm_jumps(module: ir.Module, tr: SDETrace) -> Any:
     assert tr.jumps is not None
     one = _llvm_member(module, tr)
     rows = tr.dimension + len(tr.varying)
-    fn, b, args = _head(tr, module, "jumps", [F64_POINTER, I64_POINTER, I64])
+    fn, b, args = head(tr, module, "jumps", [F64_POINTER, I64_POINTER, I64])
     flags, members, n, s, t, h, uniform, k0, k1 = args[rows:]
     flags.add_attribute("noalias")
     m = LLVMMachine(b)
     key = (m.wrap(k0), m.wrap(k1))
     with loop(b, n) as i:
-        env = _environment(tr, b, m, args[:rows], i, uniform) | {"t:": m.wrap(t)}
+        env = environment(tr, b, m, args[:rows], i, uniform) | {"t:": m.wrap(t)}
         some = due(m, tr.jumps, env, m.wrap(b.load(b.gep(members, [i]))), m.wrap(s), key, m.wrap(h))
         b.store(m.select(some, m.number(1.0), m.number(0.0)).value, b.gep(flags, [i]))
     with loop(b, n) as i:
@@ -65,10 +65,10 @@ def _llvm_member(module: ir.Module, tr: SDETrace) -> Any:
     """events(states…, varying parameters…, i, member, s, t, h, uniform, k0, k1): every event of one member's step."""
     assert tr.jumps is not None
     rows = tr.dimension + len(tr.varying)
-    fn, b, args = _head(tr, module, "events", [I64, I64])
+    fn, b, args = head(tr, module, "events", [I64, I64])
     i, member, s, t, h, uniform, k0, k1 = args[rows:]
     m = LLVMMachine(b)
-    fixed = _environment(tr, b, m, args[:rows], i, uniform) | {"t:": m.wrap(t)}
+    fixed = environment(tr, b, m, args[:rows], i, uniform) | {"t:": m.wrap(t)}
     before = b.block
     body, after = fn.append_basic_block("event"), fn.append_basic_block("end")
     b.branch(body)

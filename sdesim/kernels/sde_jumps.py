@@ -15,7 +15,7 @@ those that come before it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +37,15 @@ MAX_EVENTS = 2**16
 class JumpTrace:
     """Rates λ_j and sizes {state: s_j} of each kind of event, in the symbols of `kernels.sde_trace`.
 
-    "n:i" and "u:i" are the normal and the uniform number of an event's mark i.
+    "n:i" and "u:i" are the normal and the uniform number of an event's mark i. Where bounds say what becomes of a state
+    that an event takes to "e:i", `landing` holds it for each state, and steps are cut at the events
+    (`kernels.sde_segments`).
     """
 
     rates: tuple[Expr, ...]
     sizes: tuple[tuple[tuple[int, Expr], ...], ...]
     nonnegative: tuple[bool, ...]
+    landing: tuple[Expr, ...] = ()
 
     @property
     def marks(self) -> list[str]:
@@ -51,8 +54,8 @@ class JumpTrace:
         return sorted(name for name in every if name[:2] in ("n:", "u:"))
 
 
-def jump_trace(model: SDE) -> JumpTrace:
-    """The jumps of a model on symbols.
+def jump_trace(model: SDE, landing: Callable[..., Sequence[Any]] | None = None) -> JumpTrace:
+    """The jumps of a model on symbols; `landing(t, states before, states after)` is what bounds make of an event.
 
     >>> import sdesim as sim
     >>> model = sim.SDE({"x": 0}, jumps={"x": sim.Jump("k*x", "z/2")}, parameters={"k": 1})
@@ -69,10 +72,12 @@ def jump_trace(model: SDE) -> JumpTrace:
             own[mark] = substitute(formula, {base: symbol(f"{'n' if base == 'z' else 'u'}:{i}")})
         sizes.append(tuple((model.states.index(s), substitute(size, own)) for s, size in jump.size.items()))
     rates = tuple(substitute(jump.rate, env) for jump in model.jumps.values())
-    return JumpTrace(rates, tuple(sizes), tuple(jump.nonnegative for jump in model.jumps.values()))
+    before, after = ([symbol(f"{kind}:{i}") for i in range(len(model.states))] for kind in "ye")
+    ends = () if landing is None else tuple(landing(symbol("t:"), before, after))
+    return JumpTrace(rates, tuple(sizes), tuple(jump.nonnegative for jump in model.jumps.values()), ends)
 
 
-def _rates(m: Machine, jt: JumpTrace, env: Mapping[Any, Value]) -> tuple[list[Value], Value]:
+def rates(m: Machine, jt: JumpTrace, env: Mapping[Any, Value]) -> tuple[list[Value], Value]:
     """(λ_1, λ_1 + λ_2, …) and whether they are rates: none below 0, the sum finite."""
     sums: list[Value] = []
     fit: Value = None
@@ -83,7 +88,7 @@ def _rates(m: Machine, jt: JumpTrace, env: Mapping[Any, Value]) -> tuple[list[Va
     return sums, fit & (sums[-1] < m.number(math.inf))
 
 
-def _wait(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, Value]:
+def wait(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, Value]:
     """(E exponential, u uniform) of an event."""
     a, b = words(m, counter, key)
     return -log_normal_range(m, unit(m, a)), unit(m, b)
@@ -93,8 +98,8 @@ def due(
     m: Machine, jt: JumpTrace, env: Mapping[Any, Value], member: Value, step: Value, key: Sequence[Value], h: Value
 ) -> Value:
     """Whether anything comes within h: an event, or a rate that is none."""
-    sums, fit = _rates(m, jt, env)
-    E, _ = _wait(m, [member, step, m.u64(0), m.u64(Purpose.JUMP)], key)
+    sums, fit = rates(m, jt, env)
+    E, _ = wait(m, [member, step, m.u64(0), m.u64(Purpose.JUMP)], key)
     return ~(fit & (sums[-1] * h < E))
 
 
@@ -106,11 +111,11 @@ def event(
 
     The states are those of `env` where it came too late, and NaN where a rate is negative or not finite.
     """
-    sums, fit = _rates(m, jt, env)
-    E, u = _wait(m, [member, step, k, m.u64(Purpose.JUMP)], key)
+    sums, fit = rates(m, jt, env)
+    E, u = wait(m, [member, step, k, m.u64(Purpose.JUMP)], key)
     came = fit & (sums[-1] * remaining >= E)
     states = [env[f"y:{i}"] for i in range(sum(name.startswith("y:") for name in env))]
-    grown = _moved(m, jt, dict(env) | _marks(m, jt, member, step, k, key), states, u * sums[-1], sums)
+    grown = moved(m, jt, env, (member, step, k), key, u * sums[-1], sums)
     nan = m.number(math.nan)
     after = [m.select(came, g, m.select(fit, y, nan)) for g, y in zip(grown, states, strict=True)]
     return after, remaining - E / sums[-1], came
@@ -127,11 +132,15 @@ def _marks(
     return values
 
 
-def _moved(
-    m: Machine, jt: JumpTrace, env: Mapping[Any, Value], states: list[Value], pick: Value, sums: list[Value]
-) -> list[Value]:
-    """The states after an event of the kind j with λ_1 + … + λ_{j−1} ≤ pick < λ_1 + … + λ_j."""
-    flat = iter(evaluate([size for kind in jt.sizes for _, size in kind], env, m))
+def moved(
+    m: Machine, jt: JumpTrace, env: Mapping[Any, Value], place: Sequence[Value], key: Sequence[Value], pick: Value,
+    sums: list[Value],
+) -> list[Value]:  # fmt: skip
+    """The states after the event at `place` (member, step, k), its kind j with Σ_{i<j} λ_i ≤ pick < Σ_{i≤j} λ_i."""
+    states = [env[f"y:{i}"] for i in range(sum(str(name).startswith("y:") for name in env))]
+    member, step, k = place
+    known = dict(env) | _marks(m, jt, member, step, k, key)
+    flat = iter(evaluate([size for kind in jt.sizes for _, size in kind], known, m))
     ends: list[list[Value]] = []
     for kind, keep in zip(jt.sizes, jt.nonnegative, strict=True):
         end, ok = list(states), None
@@ -145,7 +154,9 @@ def _moved(
     chosen = ends[-1]
     for end, upto in zip(reversed(ends[:-1]), reversed(sums[:-1]), strict=True):
         chosen = [e if e is c else m.select(pick < upto, e, c) for e, c in zip(end, chosen, strict=True)]
-    return chosen
+    if not jt.landing:
+        return chosen
+    return list(evaluate(jt.landing, known | {f"e:{i}": e for i, e in enumerate(chosen)}, m))
 
 
 def apply_jumps(

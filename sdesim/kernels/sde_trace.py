@@ -60,6 +60,11 @@ class SDETrace:
         return levels(self.step)
 
     @property
+    def cut(self) -> bool:
+        """Whether steps are cut at the events of jumps, see `kernels.sde_segments`."""
+        return self.jumps is not None and bool(self.jumps.landing)
+
+    @property
     def names(self) -> list[str]:
         """The symbols of `draws`."""
         return [f"{kind}:{word}" for kind, word in self.draws]
@@ -80,5 +85,5 @@ def trace(model: SDE, method: Method, varying: frozenset[str]) -> SDETrace:
     w = Wiener(dW, symbol("s:"), lambda kind, word: symbol(f"{kind}:{word}"))
     step = method.step(m, symbol("t:"), y, symbol("h:"), w)
     nodes = tuple(const(0.0) if is_structural_zero(e) else e for e in step)
-    jumps = jump_trace(model) if model.jumps and method.kind != "leap" else None
+    jumps = jump_trace(model, method.landing) if model.jumps and method.kind != "leap" else None
     return SDETrace(nodes, len(m.channels), names, tuple(n for n in names if n in varying), jumps)

@@ -11,22 +11,27 @@ exponential, a = |x − bound| and b the signed distance of x' inside it:
 
 so that no shift of 0.58 σ√h in the bound remains. E and the further numbers are normals of their own: E = ½(z₁² + z₂²).
 An absorbed member stays where it left; its time of exit is one more state, hidden from users.
+
+With jumps steps are cut at the events (`kernels.sde_segments`), so that all this holds between them. An event that
+lands on a bound or beyond absorbs the member there and then, where it lands: the bound plus the overshoot. At mirrors
+the landing place is folded back, 2·bound − x as often as it takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 from sdesim.arithmetic import NUMPY, Machine
 from sdesim.boundaries import Absorbing, Reflecting
 from sdesim.calculus import evaluate, substitute
-from sdesim.expressions import Expr
+from sdesim.expressions import Expr, function, symbol, where
 from sdesim.methods.bound import BoundSDE
 from sdesim.methods.method import Method
 from sdesim.methods.vector import ZERO, Vector, add, multiply
-from sdesim.models.jumps import refuse_jumps
+from sdesim.models.jumps import Jump
 from sdesim.models.sde import SDE
 from sdesim.parsing import parse
 
@@ -53,6 +58,13 @@ _FORMULAS = {
     "exit": "where(crossed > 0, where(fraction <= first, end, moved), moved)",
     "moved": "where(first <= 1, x + (x1 - x)*first, x1)",
     "kept": "where(tau > alive/2, x, moved)",
+    "over": "where(b <= 0, 1, out)",
+    "left": "where(tau > alive/2, tau, where(out > 0, t, tau))",
+    "fold_low": "end + abs(x1 - end)",
+    "fold_high": "end - abs(end - x1)",
+    "turns": "(x1 - low)/(2*(high - low))",
+    "fold_both": "low + abs(2*(high - low)*(turns - whole))",
+    "within": "min(max(value, low), high)",
 }
 _NODES = {name: parse(text) for name, text in _FORMULAS.items()}
 
@@ -66,14 +78,14 @@ def formula(name: str, m: Machine = NUMPY, /, **values: Any) -> Any:
 
 def check_bounds(model: SDE, method: Method) -> None:
     """Raise ValueError for bounds that this method cannot keep, with the cure."""
-    refuse_jumps(model, "a model with bounds")
     if method.requires is not None:
         raise ValueError(f"{method.name} takes models of a structure that bounds break; use euler_maruyama or milstein")
     if method.points is not None:
         raise ValueError(f"{method.name} takes a walk of {method.points} values, which has no law between its steps to "
                          "meet a bound by; use euler_maruyama or milstein")  # fmt: skip
     for state, bound in model.bounds.items():
-        if isinstance(bound, Reflecting) and not any(s == state for s, _ in model.noise):
+        jumps = any(state in jump.size for jump in model.jumps.values())
+        if isinstance(bound, Reflecting) and not jumps and not any(s == state for s, _ in model.noise):
             raise ValueError(f"{state} has no noise of its own, so that it would stick to the bound, not be reflected: "
                              "give it noise, or a drift that turns it back")  # fmt: skip
 
@@ -95,7 +107,8 @@ def bounded(model: SDE, base: Method) -> tuple[SDE, Method]:
     noise: dict[str, dict[str, Expr]] = {}
     for (s, c), g in model.noise.items():
         noise.setdefault(s, {})[c] = g
-    whole = SDE({**model.drift, hidden: 0.0}, noise, parameters=model.parameters, interpretation=model.interpretation)
+    whole = SDE({**model.drift, hidden: 0.0}, noise, parameters=model.parameters, interpretation=model.interpretation,
+                jumps=_jumps(model, hidden))  # fmt: skip
 
     def step(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector:
         """The base method's step, then what the bridge says of each bound."""
@@ -112,7 +125,44 @@ def bounded(model: SDE, base: Method) -> tuple[SDE, Method]:
             return Vector([*end, tau])
         return _absorb(model, x, end, tau, variance, t, h, draws)
 
-    return whole, Method(f"{base.name}, bounded", step, "sde", base.source, base.noise, base.calculus)
+    return whole, Method(f"{base.name}, bounded", step, "sde", base.source, base.noise, base.calculus,
+                         landing=partial(_landing, model))  # fmt: skip
+
+
+def _jumps(model: SDE, hidden: str) -> dict[str, Jump]:
+    """The jumps, none of which come to a member that has left."""
+    if not any(isinstance(bound, Absorbing) for bound in model.bounds.values()):
+        return dict(model.jumps)
+    gone = symbol(hidden) > ALIVE / 2
+    return {name: replace(jump, rate=where(gone, 0.0, jump.rate)) for name, jump in model.jumps.items()}
+
+
+def _landing(model: SDE, t: Any, before: Sequence[Any], after: Sequence[Any]) -> Vector:
+    """What the bounds make of an event at the time t; the last of the states is the time of exit."""
+    *x, tau = before
+    *ends, _ = after
+    out: Any = 0.0
+    for s, bound in model.bounds.items():
+        i = model.states.index(s)
+        if isinstance(bound, Reflecting):
+            ends[i] = _folded(bound, ends[i])
+            continue
+        for high, wall in ((False, bound.lo), (True, bound.hi)):
+            if wall is not None:
+                out = formula("over", b=wall - ends[i] if high else ends[i] - wall, out=out)
+    if not any(isinstance(bound, Absorbing) for bound in model.bounds.values()):
+        return Vector([*ends, tau])
+    ends = [formula("kept", tau=tau, alive=ALIVE, x=a, moved=b) for a, b in zip(x, ends, strict=True)]
+    return Vector([*ends, formula("left", tau=tau, alive=ALIVE, out=out, t=t)])
+
+
+def _folded(bound: Reflecting, end: Any) -> Any:
+    lo, hi = bound.lo, bound.hi
+    if lo is None or hi is None:
+        return formula("fold_high" if lo is None else "fold_low", x1=end, end=hi if lo is None else lo)
+    turns = formula("turns", x1=end, low=lo, high=hi)
+    whole = function("floor", turns + 0.5)
+    return formula("within", value=formula("fold_both", low=lo, high=hi, turns=turns, whole=whole), low=lo, high=hi)
 
 
 class _Numbers:

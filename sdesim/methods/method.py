@@ -20,7 +20,10 @@ class Method:
     solution it converges to, None if it takes no noise. Orders are those of the source, `order` the one without
     noise; `strong` and `weak` are None where they do not apply. `requires` raises ValueError for a model whose
     structure the method does not serve. `refined` gives the step for a model and a size of step, for a method whose
-    work depends on them. `points` is how many values an increment of its noise takes, None for a normal one.
+    work depends on them. `landing` says what becomes of a state that an event of a jump has moved, with bounds (see
+    `methods.bounded`). `points` is how many values an increment of its noise takes, None for a normal one.
+    A step of a multistep method uses those `past` before it; its first steps are by `start`. `reach` bounds what a
+    step of it may be times the rates of what it takes explicitly, None for what its order suggests.
 
     >>> from sdesim.methods import table
     >>> table()["milstein"].strong
@@ -40,6 +43,10 @@ class Method:
     requires: Callable[[Any], None] | None = None
     refined: Callable[[Any, float], Callable[..., Any]] | None = None
     points: int | None = None
+    landing: Callable[..., Any] | None = None
+    past: int = 0
+    start: Callable[..., Any] | None = None
+    reach: float | None = None
 
     def at(self, model: Any, h: float) -> Method:
         """The method for a model and steps of h."""

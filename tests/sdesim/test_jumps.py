@@ -254,10 +254,13 @@ def test_what_takes_no_jumps_says_so():
     for work in (
         lambda: sim.simulate(model, start, [1.0], method="exact"),
         lambda: sim.estimate(model, start, 1.0, "x", rmse=0.1), lambda: sim.fokker_planck(model, grid),
-        lambda: sim.simulate(sim.SDE.from_dict({**model.to_dict(), "bounds": {"x": sim.Reflecting(-9, 9)}}), start, [1.0]),
     ):  # fmt: skip
         with pytest.raises(ValueError, match="takes no jumps, and the model has the jump x"):
             work()
+    walled = sim.SDE({"x": 0}, bounds={"x": sim.Reflecting(-9, 9)}, jumps=model.jumps)
+    for method in ("ssa", "tau_leaping"):
+        with pytest.raises(ValueError, match="use euler_maruyama or milstein|sizes of their own"):
+            sim.simulate(walled, start, [1.0], method=method)
     with pytest.raises(ValueError, match="does not serve additive noise"):
         sim.simulate(model, start, [1.0], method="ssa")
     with pytest.raises(ValueError, match="jumps alone"):
