@@ -54,7 +54,11 @@ def modal_denoiser(factor: float = 1.0):
 @pytest.mark.parametrize("name", [*FIELD, *SCALAR])
 @pytest.mark.parametrize("sampler", [flows.ddim, flows.dpm_2m, flows.unipc, flows.euler])
 def test_the_same_data_through_every_process(name, sampler):
-    """From the exact law of x at t_M every process returns λ·λ/(λ + s_m²) in each mode; 2σ is caught."""
+    """From the exact law of x at t_M every process returns λ·λ/(λ + s_m²) in each mode; 2σ is caught.
+
+    Δ = ln(3000)/400 = 0.02: DDIM lacks Δ/2 = 1 % (`test_amplification.py`), second order leaves a few Δ³ of 400 steps,
+    third less; Euler's rule is even in the process's own time, not in ln σ.
+    """
     path = (FIELD | SCALAR)[name]
     times = path.time_of_level(noise_levels(0.01, 30.0, 400))
     top = path.alpha(times[0]) ** 2 * VARIANCE + path.sigma(times[0]) ** 2
@@ -62,7 +66,8 @@ def test_the_same_data_through_every_process(name, sampler):
     want = VARIANCE**2 / (VARIANCE + level**2)
     start = top.sqrt().expand(1, 1, 8)
     end = sampler(modal_denoiser(), start, path, times)[0, 0] ** 2
-    assert torch.allclose(end, want, rtol=0.1 if sampler in (flows.ddim, flows.euler) else 2e-3)
+    bound = {flows.ddim: 0.011, flows.euler: 0.08, flows.dpm_2m: 1e-4, flows.unipc: 1e-5}[sampler]
+    assert torch.allclose(end, want, rtol=bound)
     assert not torch.allclose(sampler(modal_denoiser(2.0), start, path, times)[0, 0] ** 2, want, rtol=0.2)
 
 

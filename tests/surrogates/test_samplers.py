@@ -59,8 +59,10 @@ def exponential_ratio(steps: int, *, reference: float = 1.0, order: int = 2, fac
 
 @pytest.mark.parametrize("name", sorted(PROCESSES))
 def test_heun_has_the_variance_of_theory_in_every_mode(name):
-    # second order: 400 steps of log σ over 8 e-folds leave (8/400)² · O(1)
-    assert torch.allclose(heun_ratio(name, 400), truth(law()), rtol=2e-3)
+    # second order: 400 steps of log σ over 8 e-folds leave (8/400)² · O(1); VE walks ln σ itself, where x bends more,
+    # and a chain's rate jumps at integers, between which its steps fall
+    bound = {"ve": 1e-3, "chain": 2.5e-3}.get(name, 2e-4)
+    assert torch.allclose(heun_ratio(name, 400), truth(law()), rtol=bound)
 
 
 @pytest.mark.parametrize("name", sorted({*PROCESSES} - {"chain"}))  # a chain's rate jumps at integers: no order there
