@@ -28,11 +28,11 @@ import sdesim as sim
 from sdesim.integrate import integrate
 from sdesim.kernels.llvm import Compiled, loop
 from sdesim.kernels.machines import VOID
-from sdesim.kernels.sde_llvm import fill_function
+from sdesim.kernels.sde_fill import fill_function
 from sdesim.kernels.sde_trace import trace
 from sdesim.methods import find
 from sdesim.reals import DOUBLE, SINGLE
-from sdesim.streams import normal_group
+from sdesim.streams import normals_of
 
 MEMBERS, STEPS = 2**14, 1000
 COMPILERS = {"gcc": "-O3 -march=native -mprefer-vector-width=512 -ffp-contract=off -fno-math-errno -fno-trapping-math",
@@ -181,7 +181,7 @@ def normal_time(dtype: str, block: int = 512, visits: int = 20_000) -> float:
     """ns per normal, from the kernels' own function that fills the rows of a block of members."""
     form = {"float64": DOUBLE, "float32": SINGLE}[dtype]
     module = ir.Module()
-    fill = fill_function(module, "fill", normal_group, form)
+    fill = fill_function(module, "fill", normals_of, form)
     fn = ir.Function(module, ir.FunctionType(VOID, [a.type for a in fill.args]), "visit")
     b = ir.IRBuilder(fn.append_basic_block())
     rows, (members, n, count, *rest) = fn.args[: form.draws], fn.args[form.draws :]

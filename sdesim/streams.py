@@ -118,11 +118,28 @@ def box_muller(m: Machine, a: Value, b: Value) -> tuple[Value, Value]:
     return m.select(swap, s, c), m.select(swap, c, s)
 
 
-def _narrow_words(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, ...]:
-    """Four 32-bit words at a counter of its own."""
+def word_group(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, ...]:
+    """The random words at a counter, of the machine's width: two, or in float32 four at a counter of its own."""
+    if m.form is DOUBLE:
+        return words(m, counter, key)
     *place, purpose = counter
     pair = words(m, [*place, purpose | m.u64(_SINGLE)], key)
     return tuple(m.low(half) for word in pair for half in (word >> m.u64(32), word))
+
+
+def normals_of(m: Machine, group: Sequence[Value]) -> tuple[Value, ...]:
+    """As many standard normals as words."""
+    return tuple(z for k in range(0, len(group), 2) for z in box_muller(m, group[k], group[k + 1]))
+
+
+def signs_of(m: Machine, group: Sequence[Value]) -> tuple[Value, ...]:
+    """As many fair signs ±1 as words: the top bit of each becomes the sign bit of 1."""
+    return tuple(m.real((w & m.word(m.form.sign)) | m.word(m.form.one)) for w in group)
+
+
+def units_of(m: Machine, group: Sequence[Value]) -> tuple[Value, ...]:
+    """As many uniform numbers in (0, 1) as 64-bit words."""
+    return tuple(unit(m, w) for w in group)
 
 
 def normal_pair(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, Value]:
@@ -132,16 +149,12 @@ def normal_pair(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> t
 
 def normal_group(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, ...]:
     """The standard normals at a counter: two, or two pairs of two in float32."""
-    if m.form is DOUBLE:
-        return normal_pair(m, counter, key)
-    a, b, c, d = _narrow_words(m, counter, key)
-    return *box_muller(m, a, b), *box_muller(m, c, d)
+    return normals_of(m, word_group(m, counter, key))
 
 
 def sign_group(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, ...]:
-    """As many independent fair signs ±1 at a counter: the top bit of each word becomes the sign bit of 1."""
-    every = words(m, counter, key) if m.form is DOUBLE else _narrow_words(m, counter, key)
-    return tuple(m.real((w & m.word(m.form.sign)) | m.word(m.form.one)) for w in every)
+    """As many independent fair signs ±1 at a counter."""
+    return signs_of(m, word_group(m, counter, key))
 
 
 def unit_pair(m: Machine, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, Value]:

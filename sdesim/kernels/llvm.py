@@ -27,6 +27,12 @@ def _initialise() -> None:
     llvm.initialize_native_asmprinter()
 
 
+@cache
+def host_has(feature: str) -> bool:
+    """Whether this processor has a feature by LLVM's name, such as "avx512f"."""
+    return bool(llvm.get_host_cpu_features().get(feature, False))
+
+
 def integer(value: int) -> ir.Constant:
     """An i64 constant.
 

@@ -9,7 +9,7 @@ LLVM vectorises both; states and noise of a block stay in the first-level cache.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from llvmlite import ir
@@ -22,41 +22,14 @@ from sdesim.kernels.sde_bridge import COLUMNS, joint, single
 from sdesim.kernels.sde_counts import llvm_counts
 from sdesim.kernels.sde_cut import LLVMCut
 from sdesim.kernels.sde_events import llvm_jumps
+from sdesim.kernels.sde_fill import CHAIN, fill_function, rows_function
 from sdesim.kernels.sde_trace import SDETrace
-from sdesim.reals import DOUBLE, SINGLE, Format
-from sdesim.streams import Purpose, normal_group, sign_group, unit_pair
+from sdesim.reals import DOUBLE, Format
+from sdesim.streams import Purpose, normals_of, signs_of, units_of
 
 BLOCK = 512
-# two vectors at once where the loop is one chain of operations that wait for each other; LLVM would measure float32's
-# vectors by the 64-bit words beside it
-_CHAIN = {DOUBLE: {"interleave.count": 2}, SINGLE: {"interleave.count": 2, "vectorize.width": 16}}
 _RARE = {"interleave.count": 1}  # loops of saves: less code, quicker compiled
 _SCALARS = ("t:", "h:", "s:")
-
-
-def _function(module: ir.Module, name: str, arguments: list[Any], rows: int) -> tuple[Any, ir.IRBuilder]:
-    """An internal function whose first `rows` arguments are distinct rows."""
-    fn = ir.Function(module, ir.FunctionType(VOID, arguments), name)
-    fn.attributes.add("noinline")
-    for a in fn.args[:rows]:
-        a.add_attribute("noalias")
-    return fn, ir.IRBuilder(fn.append_basic_block())
-
-
-def fill_function(module: ir.Module, name: str, group: Callable[..., Any], form: Format = DOUBLE) -> Any:
-    """fill(rows…, members, n, c1, c2, purpose, k0, k1): the random numbers of a counter for each member."""
-    count = form.draws
-    types = [*[REAL[form].as_pointer()] * count, I64_POINTER, *[I64] * 6]
-    fn, b = _function(module, name, types, rows=count + 1)
-    rows, (members, n, *words) = fn.args[:count], fn.args[count:]
-    m = LLVMMachine(b, form)
-    c1, c2, c3, k0, k1 = (m.wrap(w) for w in words)
-    with loop(b, n, hints=_CHAIN[form]) as i:
-        counter = [m.wrap(b.load(b.gep(members, [i]))), c1, c2, c3]
-        for value, row in zip(group(m, counter, (k0, k1)), rows, strict=True):
-            b.store(value.value, b.gep(row, [i]))
-    b.ret_void()
-    return fn
 
 
 def _step(module: ir.Module, tr: SDETrace, form: Format = DOUBLE) -> Any:
@@ -64,7 +37,7 @@ def _step(module: ir.Module, tr: SDETrace, form: Format = DOUBLE) -> Any:
     counts = [node for level in tr.counts for node in level]
     rows = tr.dimension + len(tr.draws) + len(tr.varying) + len(counts)
     real, pointer = REAL[form], REAL[form].as_pointer()
-    fn, b = _function(module, "step", [pointer] * rows + [I64, real, real, real, pointer], rows)
+    fn, b = rows_function(module, "step", [pointer] * rows + [I64, real, real, real, pointer], rows)
     args = list(fn.args)
     n, uniform = args[rows], args[rows + 4]
     m = LLVMMachine(b, form)
@@ -83,7 +56,7 @@ def _step(module: ir.Module, tr: SDETrace, form: Format = DOUBLE) -> Any:
     held = dict(zip(counts, args[rows - len(counts) : rows], strict=True))
     llvm_counts(module, m, tr.counts, held, lambda name: args[names.index(name)], n, local)
     slow = sum(node.op == "pow" or node.op in FUNCTIONS for node in walk(tr.step))
-    with loop(b, n, hints=_CHAIN[form] if 0 < slow <= 2 else None) as i:
+    with loop(b, n, hints=CHAIN[form] if 0 < slow <= 2 else None) as i:
         results = evaluate(tr.step, local(i, held), m)
         for value, row in zip(results, args, strict=False):
             b.store(value.value, b.gep(row, [i]))
@@ -122,12 +95,12 @@ class _Run:
         self.arguments = {**own, "initial": real, "given": real, "count": I64, "work": real, **fixed, **after}
         self.jumps = llvm_jumps(module, tr) if tr.jumps and not tr.cut else None
         self.cut = LLVMCut(module, tr, self.step) if tr.cut else None
-        self.fill = fill_function(module, "fill", normal_group, form)
+        self.fill = fill_function(module, "fill", normals_of, form)
         self.fills = {"z": (self.fill, Purpose.STEP), "a": (self.fill, Purpose.AUXILIARY)}
         if any(kind == "b" for kind, _ in tr.draws):
-            self.fills["b"] = fill_function(module, "fill_signs", sign_group, form), Purpose.SIGN
+            self.fills["b"] = fill_function(module, "fill_signs", signs_of, form), Purpose.SIGN
         if any(kind == "u" for kind, _ in tr.draws):
-            self.fills["u"] = fill_function(module, "fill_uniforms", unit_pair), Purpose.COUNT
+            self.fills["u"] = fill_function(module, "fill_uniforms", units_of), Purpose.COUNT
         fn = ir.Function(module, ir.FunctionType(I64, list(of_block.values())), "block")
         self.b = ir.IRBuilder(fn.append_basic_block())
         self.a = dict(zip(of_block, fn.args, strict=True))
