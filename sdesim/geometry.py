@@ -111,7 +111,7 @@ def edge_spacing(grid: Orthogonal, name: str) -> tuple[Expr | float, Expr | floa
 
 
 def factor(grid: Orthogonal, name: str, periodic: bool, which: str) -> Array:
-    """One of the factors of an axis by its name; "root" is 1/√V of every cell, the same for all axes.
+    """One of the factors of an axis by its name; "root" is 1/√V of every cell, the same for all axes; or `_spread`.
 
     >>> from sdesim.grids import Grid
     >>> factor(Grid(x=np.array([0.0, 1.0, 5.0])), "x", False, "root")
@@ -119,6 +119,18 @@ def factor(grid: Orthogonal, name: str, periodic: bool, which: str) -> Array:
     """
     if which == "root":
         return np.asarray(1.0 / np.sqrt(grid.volumes))
+    if which == "spread":
+        return _spread(grid, name, periodic)
     found = metric(grid, name, periodic)
     assert found is not None  # asked for of uneven axes only
     return np.asarray(getattr(found, which))
+
+
+def _spread(grid: Orthogonal, name: str, periodic: bool) -> Array:
+    """√(g/c) of the faces, c = V s: with the area A = p c of a face, s A ξ = s √(g/c) √h z for the mean ξ over A d."""
+    found = metric(grid, name, periodic)
+    plain = grid.along(name, np.ones(grid.axis(name)[2] + 1))
+    conductance = plain / grid.spacing[name] if found is None else found.conductance
+    share = 1.0 / grid.spacing[name] if found is None else found.share
+    common = np.take(grid.volumes * share, [0], axis=grid.axes.index(name))
+    return np.asarray(np.sqrt(conductance / common))

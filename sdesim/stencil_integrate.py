@@ -18,7 +18,7 @@ from sdesim.coefficients import of_member
 from sdesim.kernels.field_bounds import check_diffusivity, peclet, spectra
 from sdesim.kernels.field_free import Task, reference, task
 from sdesim.kernels.field_noise import Drive
-from sdesim.kernels.field_plan import Programs, Steps, ceiling, options_of, plan
+from sdesim.kernels.field_plan import Programs, Steps, ceiling, options_of, plan, remembering
 from sdesim.kernels.field_reference import Reference, Sheet, run_member
 from sdesim.kernels.field_static import static_arrays
 from sdesim.methods.field import FIELD_METHODS, FieldMethod, Spectrum
@@ -98,14 +98,11 @@ def stencil_run(
         return _followed(own, backend, threads)
     if chosen.kind == "implicit":
         return _implicit(stencil, chosen, values, bounds, start, clock, dt, numbers, seed, threads, sheet)
-    plans = [plan(chosen, spectrum, clock.tolist(), dt, _cuts(sheet)) for spectrum in bounds]
+    plans = remembering(stencil, [plan(chosen, s, clock.tolist(), dt, _cuts(sheet)) for s in bounds])
     states = np.empty((len(clock), len(model.state), len(numbers), *model.grid.shape))
     states[0] = start
     status = np.zeros(len(numbers), np.int8)
-    if len(clock) > 1 and stencil.noise and (sheet is not None or not stencil.draws_in_cells):
-        if backend == "cuda":
-            raise ValueError("on a GPU finite volumes draw noise that is white in space and time alone; take "
-                             'device="cpu", or WhiteNoise')
+    if len(clock) > 1 and stencil.noise and sheet is not None:
         status = _reference(stencil, chosen, values, plans, start, numbers, seed, threads, states[1:], sheet)
     elif len(clock) > 1:
         status = _BACKENDS[backend](stencil, chosen, values, plans, start, numbers, seed, threads, states[1:])

@@ -22,8 +22,9 @@ from sdesim.streams import Purpose, normal_pair
 
 _TABLES = ("const double* const* statics, const i64* static_strides, const double* const* edges, "
            "const i64* edge_strides, const double* parameters, const double* numbers, double t, const i64* members, "
-           "i64 step, u64 k0, u64 k1, u64* peaks")
-_TABLE_NAMES = ("statics, static_strides, edges, edge_strides, parameters, numbers, t, members, step, k0, k1, peaks")
+           "i64 step, u64 k0, u64 k1, u64* peaks, const double* sheets")
+_TABLE_NAMES = ("statics, static_strides, edges, edge_strides, parameters, numbers, t, members, step, k0, k1, peaks, "
+                "sheets")
 RAISE = """\
 DEVICE void raise_peak(u64* peak, double value) {
   const u64 size = as_bits(value) & 0x7fffffffffffffffull;
@@ -182,18 +183,21 @@ extern "C" void host_{self.name}{index}({arguments}) {{
         return lines
 
     def _draws(self, kernel: Kernel) -> list[str]:
-        """The cell's normal of each state that has noise."""
+        """The cell's normal of each source: drawn, or that of the step's sheet."""
         half = (self.shape[-1] + 1) // 2
         row = self.flat(range(len(self.shape) - 1))
         lines = []
-        for state in sorted({int(n.value[0][1:]) for n in walk(kernel.outputs)
-                             if n.op == "load" and n.value[0].startswith("~")}):
-            word = int(Purpose.STEP) | state << 8
+        for j in sorted({int(n.value[0][1:]) for n in walk(kernel.outputs)
+                         if n.op == "load" and n.value[0].startswith("~")}):
+            if j in self.stencil.sheets:
+                at = f"({self.stencil.sheets.index(j)}*n + member)*{self.cells} + i"
+                lines.append(f"const double noise{j} = sheets[{at}];")
+                continue
+            word = int(Purpose.STEP) | self.stencil.sources[j].number << 8
             pair = f"(u64)(({row})*{half} + (x < {half} ? x : x - {half}))"
             counter = f"(u64)members[member], (u64)step, {pair}, {word}ull, k0, k1"
-            lines += [f"double first{state}, second{state};",
-                      f"normals({counter}, first{state}, second{state});",
-                      f"const double noise{state} = x < {half} ? first{state} : second{state};"]
+            lines += [f"double first{j}, second{j};", f"normals({counter}, first{j}, second{j});",
+                      f"const double noise{j} = x < {half} ? first{j} : second{j};"]
         return lines
 
     def _load(self, kernel: Kernel, array: str, offset: tuple[int, ...]) -> str:

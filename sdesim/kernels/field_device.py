@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sdesim.kernels.field_cuda import cuda_source
 from sdesim.kernels.field_names import Names
+from sdesim.kernels.field_noise import Sheets
 from sdesim.kernels.field_pairs import Pairs
 from sdesim.kernels.field_plan import Programs, Steps
 from sdesim.kernels.field_schedule import PEAKS, Schedule
@@ -43,14 +44,15 @@ class Arrays:
         table = np.zeros((count, max(1, len(names.parameters))))
         for k, name in enumerate(names.parameters):
             table[:, k] = parameters[name]
-        self.parameters, self.members = xp.asarray(table), xp.asarray(members)
+        self.parameters, self.members, self.numbers = xp.asarray(table), xp.asarray(members), members
         self.peaks = xp.zeros(PEAKS, np.uint64)
         self.keep = keep + more
 
-    def tail(self, numbers: Any, t: float, step: int, key: tuple[np.uint64, np.uint64]) -> list[Any]:
-        """The arguments that follow the buffers."""
+    def tail(self, numbers: Any, t: float, step: int, key: tuple[np.uint64, np.uint64],
+             noise: Any = None) -> list[Any]:
+        """The arguments that follow the buffers; without coloured noise any address stands for its sheets."""
         return [self.statics, self.static_strides, self.edges, self.edge_strides, self.parameters, numbers,
-                np.float64(t), self.members, np.int64(step), *key, self.peaks]
+                np.float64(t), self.members, np.int64(step), *key, self.peaks, self.peaks if noise is None else noise]
 
 
 def _table(arrays: Sequence[Array], xp: Any) -> tuple[Any, Any, list[Any]]:
@@ -68,14 +70,19 @@ def run_group(launch: Launch, programs: Programs, arrays: Arrays, plan: Sequence
     buffers = xp.zeros((programs.buffers, count, *initial.shape[2:]))
     buffers[:states] = xp.asarray(initial)
     roles = list(range(programs.buffers))
-    saved, step, key = [], 0, seed_key(seed)
+    saved, step, key, total = [], 0, seed_key(seed), sum(steps.count for steps in plan)
+    sheets = Sheets(programs.stencil, seed)
+    noise = xp.zeros((max(1, len(sheets.sources)), count, *initial.shape[2:]))
     for steps in plan:
         _, schedule = programs.entries[programs.number(steps)]
-        tables = [xp.asarray(np.array([schedule.numbers[k] for k in p.numbers] or [0.0])) for p in schedule.passes]
+        rows = programs.rows[programs.number(steps)]
+        tables = [[xp.asarray(np.array([row[k] for k in p.numbers] or [0.0])) for p in schedule.passes] for row in rows]
         for s in range(steps.count):
-            for p, numbers in zip(schedule.passes, tables):
+            if sheets.sources:
+                noise[...] = xp.asarray(sheets.of_members(arrays.numbers, step, total))
+            for p, numbers in zip(schedule.passes, tables[min(s, len(rows) - 1)]):
                 places = [np.int64(roles[k]) for k in (*p.inputs, *p.outputs)]
-                tail = arrays.tail(numbers, steps.start + s * steps.h, step, key)
+                tail = arrays.tail(numbers, steps.start + s * steps.h, step, key, noise)
                 launch(kernels.index(p.kernel), count, [buffers, np.int64(count), *places, *tail])
             roles = _renamed(schedule, roles)
             step += 1

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sdesim.kernels.field_layout import Layout
 from sdesim.kernels.field_llvm import Sweeps
 from sdesim.kernels.field_names import Names
+from sdesim.kernels.field_noise import sheet_count
 from sdesim.kernels.field_schedule import Kernel, Schedule
 from sdesim.kernels.llvm import Compiled, integer, loop
 from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, VOID
@@ -28,14 +29,16 @@ from sdesim.stencils import Stencil
 
 ARGUMENTS = (
     "first", "last", "members", "intervals", "stride", "initial", "out", "status", "counts", "programs", "starts",
-    "steps", "schedules", "numbers", "parameters", "statics", "static_strides", "edges", "edge_strides", "buffers",
-    "noise", "k0", "k1",
+    "steps", "schedules", "numbers", "rows", "widths", "parameters", "statics", "static_strides", "edges",
+    "edge_strides", "buffers", "noise", "k0", "k1", "sheets",
 )
-"""What `run` is given, as one array of 64-bit integers and addresses."""
+"""What `run` is given, as one array of 64-bit integers and addresses; `sheets` that of a function of (place of the
+member, step), which brings the coloured noise of the steps from there on."""
 _POINTERS = {
     "members": I64_POINTER, "initial": F64_POINTER, "out": F64_POINTER, "status": I64_POINTER, "counts": I64_POINTER,
     "programs": I64_POINTER, "starts": F64_POINTER, "steps": F64_POINTER, "schedules": I64_POINTER,
-    "numbers": I64_POINTER, "parameters": F64_POINTER, "statics": I64_POINTER, "static_strides": I64_POINTER,
+    "numbers": I64_POINTER, "rows": I64_POINTER, "widths": I64_POINTER, "parameters": F64_POINTER,
+    "statics": I64_POINTER, "static_strides": I64_POINTER,
     "edges": I64_POINTER, "edge_strides": I64_POINTER, "buffers": F64_POINTER, "noise": F64_POINTER,
 }
 
@@ -50,9 +53,12 @@ def encode(schedule: Schedule, kernels: Sequence[Kernel], buffers: int) -> NDArr
     return np.array(code, np.int64)
 
 
-def numbers_in_order(schedule: Schedule) -> NDArray[np.float64]:
-    """The method's numbers, pass by pass, as the kernels read them."""
-    return np.array([schedule.numbers[k] for p in schedule.passes for k in p.numbers] or [0.0])
+def numbers_in_order(schedule: Schedule, rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    """The method's numbers, pass by pass, as the kernels read them: a row for each of the first steps.
+
+    The last holds from there on.
+    """
+    return np.array([[row[k] for p in schedule.passes for k in p.numbers] or [0.0] for row in rows])
 
 
 def build(stencil: Stencil, names: Names, kernels: Sequence[Kernel], buffers: int) -> ir.Module:
@@ -106,9 +112,11 @@ class Run:
                  buffers: int, slots: int) -> None:
         self.module, self.layout, self.names, self.sweeps = module, layout, names, sweeps
         self.states, self.edges = len(stencil.right_side), len(stencil.ghosts) * len(layout.shape) * 2
+        self.memories, self.sheets = len(stencil.memories), sheet_count(stencil)
         self.count_statics = len(names.statics) + len(names.coordinates)
         self.buffers, self.slots = buffers, slots
         self.load_state, self.save_state, self.spoil = self._load_state(), self._save_state(), self._spoil()
+        self.forget = self._forget()
         fn = ir.Function(module, ir.FunctionType(VOID, [I64_POINTER]), "run")
         self.b = ir.IRBuilder(fn.append_basic_block())
         self.a = {name: self._argument(fn.args[0], k) for k, name in enumerate(self.arguments)}
@@ -169,6 +177,14 @@ class Run:
         b.ret(b.xor(b.load(bad), integer(1)))
         return fn
 
+    def _forget(self) -> Any:
+        """forget(buffer): zero in all of a buffer."""
+        fn, b = self._helper("forget", [F64_POINTER])
+        with loop(b, integer(self.layout.size)) as i:
+            b.store(ir.Constant(F64, 0.0), b.gep(fn.args[0], [i]))
+        b.ret_void()
+        return fn
+
     def _spoil(self) -> Any:
         """spoil(array): NaN in every cell of a flat array."""
         fn, b = self._helper("spoil", [F64_POINTER])
@@ -210,6 +226,8 @@ class Run:
         for state in range(self.states):
             at = b.mul(b.add(b.mul(integer(state), a["stride"]), m), integer(self.layout.cells))
             b.call(self.load_state, [b.load(b.gep(self.table, [integer(state)])), b.gep(a["initial"], [at])])
+        for k in range(self.memories):
+            b.call(self.forget, [b.load(b.gep(self.table, [integer(self.states + k)]))])
         b.store(integer(0), self.count)
         b.store(integer(1), self.alive)
 
@@ -221,13 +239,24 @@ class Run:
         h = self._item("steps", program)
         schedule = b.inttoptr(self._item("schedules", program), I64_POINTER)
         numbers = b.inttoptr(self._item("numbers", program), F64_POINTER)
+        last, width = b.sub(self._item("rows", program), integer(1)), self._item("widths", program)
         with loop(b, self._item("counts", index), name="step") as s:
             t = b.fadd(start, b.fmul(b.sitofp(s, F64), h))
+            row = b.mul(b.select(b.icmp_signed("<", s, last), s, last), width)
+            if self.sheets:
+                self._bring_sheets(m)
             b.store(integer(1 + self.buffers), self.cursor)
             with loop(b, b.load(schedule), name="pass"):
-                self._pass(m, schedule, numbers, t)
+                self._pass(m, schedule, b.gep(numbers, [row]), t)
             self._rename(schedule)
             b.store(b.add(b.load(self.count), integer(1)), self.count)
+
+    def _bring_sheets(self, m: Any) -> None:
+        """Call for the next block of sheets."""
+        b, step = self.b, self.b.load(self.count)
+        kind = ir.FunctionType(VOID, [I64, I64]).as_pointer()
+        with b.if_then(b.icmp_signed("==", b.urem(step, integer(self.sheets)), integer(0))):
+            b.call(b.inttoptr(self.a["sheets"], kind), [m, step])
 
     def _pass(self, m: Any, schedule: Any, numbers: Any, t: Any) -> None:
         """Gather the buffers of a pass and call its sweep."""

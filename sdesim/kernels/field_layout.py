@@ -69,6 +69,10 @@ class Layout:
         """Room for the noise of a row, whose second half may be one longer than needed."""
         return self.pitch
 
+    def noise_size(self, sources: int, sheets: int, count: int) -> int:
+        """Room for a row of noise of each source, then `count` whole sheets of each coloured one."""
+        return sources * self.row_size + sheets * count * self.cells
+
     def place(self, padded: NDArray[np.float64]) -> NDArray[np.float64]:
         """Arrays (members, *padded shape) as rows with this pitch: (members, numbers), the first cell at `first`.
 

@@ -1,41 +1,42 @@
-"""Increments of noise on cells that no kernel draws by itself: coloured in space or in time, or conserved.
+"""The increments of the sources of a discrete model's noise, step after step, as arrays.
 
-With z independent standard normals in the cells (on the low faces for conserved noise) the increment of a step h is
+With z independent standard normals in the cells (of conserved noise on their faces) the increment of a step h is
 
-    white         √(h/V) z
-    coloured      √(h/V) T⁻¹ √S T z,      T the transform of the state's edges, S the density of `sdesim.fields`
-    in time τ     the same with I for √h z: the integral over the step of η,  dη = −η/τ dt + dW/τ,  stationary.
+    white         √(h/V) z         (√h z where cells differ)
+    coloured      the same with T⁻¹ √S T z for z,    T the transform of the state's edges, S the density of
+                  `sdesim.fields`
+    in time τ     the same with `field_memory`'s integrals for √h z.
 
-η and I are normal given η at the start of the step: with a = e^{−h/τ} and independent normals ξ, ζ
-
-    η ← a η + √((1 − a²)/2τ) ξ,      I = τ(1 − a) η + √(τ(1 − a)³/2(1 + a)) ξ + √(h − 2τ tanh(h/2τ)) ζ
-
-(the process and its integral are jointly normal: Gillespie, Phys. Rev. E 54, 2084, 1996), so that η has its law for
-any h, and white noise is the limit τ → 0. On coarser cells of one sheet the increment is the mean of the finer cells'
-(not of conserved noise, whose law would not be kept).
+The kernels draw z and keep the memories themselves; sheets of coloured normals they are given, many steps at once. On
+coarser cells of one sheet the increment is the mean of the finer cells' (not of conserved noise, whose law would not be
+kept).
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sdesim.fields import ColouredNoise, ConservedNoise, spectral_density
+from sdesim.fields import spectral_density
 from sdesim.grids import Grid
+from sdesim.kernels.field_memory import gains, stationary
 from sdesim.kernels.field_reference import Sheet, wiener_root
+from sdesim.kernels.spectral_noise import noise_kernel
 from sdesim.models.pde import PDE
 from sdesim.spectral import Transform, kinds_of
+from sdesim.stencil_noise import Source
 from sdesim.stencils import Stencil
-from sdesim.streams import Purpose
 
 Array: TypeAlias = NDArray[np.float64]
+Colour: TypeAlias = Callable[[Array], Array]
+SHEET_VALUES, MOST_SHEETS = 1 << 17, 256
 
 
 class Drive:
-    """The noise of some members, called step after step.
+    """The increments of some members, called step after step.
 
     Args:
         stencil: the discrete model.
@@ -46,46 +47,71 @@ class Drive:
 
     def __init__(self, stencil: Stencil, seed: int, members: ArrayLike, sheet: Sheet | None = None) -> None:
         self.stencil, self.seed, self.members, self.sheet = stencil, seed, members, sheet or Sheet()
-        model = stencil.model
-        self.terms = {k: model.noise[model.state[k]] for k in stencil.noise}
-        self.colours = {k: _colour(model, k, self.sheet.cells) for k, term in self.terms.items()
-                        if isinstance(term, ColouredNoise)}
-        self.memory: dict[int, Array] = {}
+        self.colours = {j: colour(stencil.model, stencil.sources[j], self.sheet.cells) for j in stencil.sheets}
+        self.memory: dict[int, tuple[float, Array]] = {}
 
     def __call__(self, number: int, h: float) -> dict[int, Array]:
-        """dW of step `number` by state: (members, *space); of conserved noise (axes, members, *space), by low face."""
+        """The increments of step `number` by source, (members, *space)."""
         root = wiener_root(self.stencil, h)
-        return {k: self._remembering(k, term.correlation_time, number, h) if term.correlation_time is not None else
-                self._normals(k, number) * root for k, term in self.terms.items()}
+        return {j: self._normals(j, number) * root if source.memory is None else
+                self._remembering(j, source.memory, number, h) for j, source in enumerate(self.stencil.sources)}
 
-    def _normals(self, state: int, number: int, purpose: Purpose = Purpose.STEP) -> Array:
-        shape, colour = self.stencil.model.grid.shape, self.colours.get(state)
-        if not isinstance(self.terms[state], ConservedNoise):
-            return self.sheet.normals(self.seed, self.members, number, state, shape, purpose, colour)
-        axes = range(len(shape))  # the states' words are far from 2¹⁶
-        return np.stack([self.sheet.normals(self.seed, self.members, number, state + ((k + 1) << 16), shape, purpose)
-                         for k in axes])
+    def _normals(self, j: int, number: int) -> Array:
+        return self.sheet.normals(self.seed, self.members, number, self.stencil.sources[j].number,
+                                  self.stencil.model.grid.shape, colour=self.colours.get(j))
 
-    def _remembering(self, state: int, tau: float, number: int, h: float) -> Array:
-        """∫η dt over the step, per √V."""
-        if state not in self.memory:
-            self.memory[state] = self._normals(state, 0, Purpose.AUXILIARY) / math.sqrt(2.0 * tau)
-        eta = self.memory[state]
-        x = h / tau
-        a, b = math.exp(-x), -math.expm1(-x)
-        xi, zeta = self._normals(state, number), self._normals(state, number + 1, Purpose.AUXILIARY)
-        self.memory[state] = a * eta + math.sqrt(b * (1.0 + a) / (2.0 * tau)) * xi
-        rest = tau * (x - 2.0 * math.tanh(0.5 * x) if x > 0.05 else x**3 / 12.0 * (1.0 - x * x / 10.0))
-        integral = tau * b * eta + math.sqrt(0.5 * tau * b**3 / (1.0 + a)) * xi + math.sqrt(rest) * zeta
-        return integral * self.stencil.noise_scale
+    def _remembering(self, j: int, tau: float, number: int, h: float) -> Array:
+        z, scale = self._normals(j, number), self.stencil.noise_scale
+        P, m = self.memory.get(j, (stationary([tau])[0], np.zeros(z.shape)))
+        g, after = gains(h, tau, P)
+        self.memory[j] = after, m * g.fade + z * g.gain
+        return m * (g.past * scale) + z * (g.new * scale)
 
 
-def _colour(model: PDE, state: int, cells: int) -> Any:
-    """z ↦ T⁻¹ √S T z on the grid, or on one of so many times the cells along each axis."""
-    name, grid = model.state[state], model.grid
+def colour(model: PDE, source: Source, cells: int = 1) -> Colour:
+    """z ↦ T⁻¹ √S T z over the last axes, on the grid or on one of so many times the cells along each axis."""
+    grid, term = model.grid, source.colour
+    assert term is not None  # asked for of coloured sources only
     if cells > 1:
         grid = Grid(**{axis: (*grid.axis(axis)[:2], grid.axis(axis)[2] * cells) for axis in grid.axes})
-    transform = Transform(grid, kinds_of(model, name))
-    term: Any = model.noise[name]
+    transform = Transform(grid, kinds_of(model, model.state[source.state]))
     root = np.sqrt(spectral_density(transform, term.length, term.smoothness))
     return lambda z: transform.inverse(transform.white(z) * root)
+
+
+class Sheets:
+    """Coloured normals of one member after the other, in blocks of `count` steps.
+
+    A block goes through one transform; every line of a transform has the same bits in any block.
+    """
+
+    def __init__(self, stencil: Stencil, seed: int) -> None:
+        self.shape, self.seed = stencil.model.grid.shape, seed
+        self.count = sheet_count(stencil)
+        self._block: list[Array] = []
+        self.sources = [(stencil.sources[j].number, colour(stencil.model, stencil.sources[j])) for j in stencil.sheets]
+
+    def __call__(self, member: int, step: int, steps: int) -> Array:
+        """z of the steps from `step` on, (sources, steps, *space)."""
+        who, fill = np.array([member], np.int64), noise_kernel()
+        z = np.empty((len(self.sources), steps, *self.shape))
+        for (number, make), sheets in zip(self.sources, z):
+            for k in range(steps):
+                fill(sheets[k : k + 1], self.seed, who, step + k, number)
+            sheets[...] = make(sheets)
+        return z
+
+    def of_members(self, members: NDArray[np.int64], step: int, end: int) -> Array:
+        """z of one step for all members, (sources, members, *space), from blocks that are kept; steps follow in turn.
+
+        The run ends before step `end`.
+        """
+        k = step % self.count
+        if k == 0:
+            self._block = [self(int(m), step, min(self.count, end - step)) for m in members]
+        return np.stack([block[:, k] for block in self._block], axis=1)
+
+
+def sheet_count(stencil: Stencil) -> int:
+    """Steps in a block of sheets: as many as lie in the cache, at least one; 0 without coloured noise."""
+    return min(MOST_SHEETS, max(1, SHEET_VALUES // stencil.model.grid.size)) if stencil.sheets else 0

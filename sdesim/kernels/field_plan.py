@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sdesim.kernels.field_memory import settling, stationary
 from sdesim.kernels.field_reference import wiener_root
 from sdesim.kernels.field_schedule import Kernel, Schedule
 from sdesim.kernels.field_trace import numbers, trace
@@ -21,12 +22,17 @@ _MOST_STEPS, _FEWEST_STEPS, _FEWEST_IMPLICIT = 2**32, 50, 200
 
 @dataclass(frozen=True)
 class Steps:
-    """One save interval of one member: `count` steps of size h from `start`, with the method's options."""
+    """One save interval of one member: `count` steps of size h from `start`, with the method's options.
+
+    `memory` is what is left to know of noise with a memory (`field_memory`) before the first step; that at the start of
+    a run if empty.
+    """
 
     start: float
     h: float
     count: int
     options: tuple[tuple[str, int], ...]
+    memory: tuple[float, ...] = ()
 
 
 def ceiling(method: FieldMethod, spectrum: Spectrum, times: Sequence[float]) -> float:
@@ -60,6 +66,22 @@ def plan(method: FieldMethod, spectrum: Spectrum, times: Sequence[float], dt: fl
     return steps
 
 
+def remembering(stencil: Stencil, plans: Sequence[Sequence[Steps]]) -> list[list[Steps]]:
+    """The plans with what each save interval begins with of noise with a memory."""
+    taus = [source.memory for source in stencil.memories if source.memory is not None]
+    if not taus:
+        return [list(steps) for steps in plans]
+    result = []
+    for steps in plans:
+        memory, own = stationary(taus), []
+        for part in steps:
+            own.append(replace(part, memory=memory))
+            found = settling(part.h, taus, memory)
+            memory = found[min(part.count, len(found) - 1)]
+        result.append(own)
+    return result
+
+
 def _check(method: FieldMethod, spectrum: Spectrum, h: float, dt: float) -> None:
     """Refuse a step that diffusion and transport make unstable (a reaction may change as it goes)."""
     limit = method.limit(Spectrum(spectrum.diffusion, spectrum.advection, 0.0, spectrum.drift))
@@ -72,28 +94,34 @@ def _check(method: FieldMethod, spectrum: Spectrum, h: float, dt: float) -> None
 
 @dataclass
 class Programs:
-    """The distinct programs of an ensemble: schedules by the method's options, numbers by these and the step."""
+    """The distinct programs of an ensemble: schedules by the method's options, numbers by these and the step.
+
+    `rows` are the numbers of the first steps of each entry, the last those of all others; more than one where noise
+    has a memory.
+    """
 
     stencil: Stencil
     method: FieldMethod
     schedules: dict[tuple[tuple[str, int], ...], Schedule] = field(default_factory=dict)
-    index: dict[tuple[float, tuple[tuple[str, int], ...]], int] = field(default_factory=dict)
+    index: dict[Any, int] = field(default_factory=dict)
     entries: list[tuple[float, Schedule]] = field(default_factory=list)
+    rows: list[list[tuple[float, ...]]] = field(default_factory=list)
 
     def number(self, steps: Steps) -> int:
         """The program of some steps, made when first met."""
-        key = steps.h, steps.options
+        key = steps.h, steps.options, steps.memory
         if key not in self.index:
-            root, options = wiener_root(self.stencil, steps.h), dict(steps.options)
+            given = self.stencil, self.method.step, steps.h, wiener_root(self.stencil, steps.h)
+            options: dict[str, Any] = dict(steps.options)
             shape = self.schedules.get(steps.options)
             if shape is None:
-                shape = self.schedules[steps.options] = trace(self.stencil, self.method.step, steps.h, root, **options)
-                new = shape
-            else:
-                values = numbers(self.stencil, self.method.step, steps.h, root, **options)
-                new = Schedule(shape.passes, shape.buffers, shape.final, values)
+                shape = self.schedules[steps.options] = trace(*given, steps.memory, **options)
+            taus = [source.memory for source in self.stencil.memories if source.memory is not None]
+            rows = [numbers(*given, memory, **options)
+                    for memory in settling(steps.h, taus, steps.memory or stationary(taus))]
             self.index[key] = len(self.entries)
-            self.entries.append((steps.h, new))
+            self.entries.append((steps.h, Schedule(shape.passes, shape.buffers, shape.final, rows[0])))
+            self.rows.append(rows)
         return self.index[key]
 
     @property

@@ -16,9 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from sdesim.calculus import evaluate, walk
 from sdesim.expressions import Expr, is_zero
-from sdesim.kernels.field_conserved import conserved
+from sdesim.kernels.field_increments import Increments, by_source, by_state
 from sdesim.kernels.field_static import ghost_values, is_timed
-from sdesim.kernels.field_trace import Increments
 from sdesim.methods.vector import ZERO, Vector
 from sdesim.stencils import Stencil
 from sdesim.streams import Purpose, field_normals
@@ -78,8 +77,8 @@ class Reference:
     def __init__(self, stencil: Stencil, parameters: Mapping[str, float], statics: Mapping[str, Array]) -> None:
         self.stencil, self.parameters, self.statics = stencil, dict(parameters), statics
         self.loads = {nodes: sorted({n.value for n in walk(nodes) if n.op == "load"})
-                      for nodes in (stencil.right_side, *((node,) for node in stencil.derived))}
-        self.here = (0,) * len(stencil.model.grid.axes)
+                      for nodes in (stencil.right_side, tuple(stencil.noise.values()),
+                                    *((node,) for node in (*stencil.derived, *stencil.fluxes)))}
         self.edges: dict[tuple[int, int, int], Array] = {}
 
     def f(self, t: float, y: Vector) -> Vector:
@@ -106,19 +105,15 @@ class Reference:
         return evaluate(nodes, env)
 
     def noise(self, t: float, y: Vector, dW: Vector) -> Vector:
-        """Amplitude at y times dW, `ZERO` for a state without noise."""
-        env: dict[Any, Any] = {**self.parameters, "t": np.float64(t)}
-        env |= {(name, self.here): u for name, u in zip(self.stencil.model.state, y)}
-        env |= {(name, self.here): _view(values, self.here) for name, values in self.statics.items()}
-        out: list[Any] = []
-        for state, increment in enumerate(dW):
-            amplitude = self.stencil.noise.get(state)
-            if amplitude is not None and self.stencil.is_conserved(state):
-                out.append(conserved(self.stencil.model, state, amplitude, t, self.parameters, [u[None] for u in y],
-                                     increment[:, None])[0])
-            else:
-                out.append(ZERO if amplitude is None else evaluate((amplitude,), env)[0] * increment)
-        return Vector(out)
+        """What noise adds with the states at y and the increments dW, `ZERO` for a state without noise."""
+        stencil = self.stencil
+        padded = {name: self._padded(k, u, t) for k, (name, u) in enumerate(zip(stencil.model.state, y))}
+        padded |= {name: np.pad(values, 1) for name, values in by_source(stencil, dW).items()}
+        for k, node in enumerate(stencil.fluxes):
+            (field,) = self._around((node,), t, padded)
+            padded[f"!{k}"] = self._padded(stencil.edges_of(f"!{k}"), field, t)
+        found = dict(zip(stencil.noise, self._around(tuple(stencil.noise.values()), t, padded)))
+        return Vector([found.get(state, ZERO) for state in range(len(y))])
 
     def _padded(self, state: int, u: Array, t: float) -> Array:
         """The state with its ghost layer, filled axis by axis."""
@@ -163,8 +158,7 @@ def run_member(reference: Reference, step: Callable[..., Vector], initial: Array
         step: a method of `sdesim.methods.field`.
         initial: (states, *space).
         plan: for each save interval its start, its step h, the number of steps, and the method's options.
-        draw: (number of the step, h) → dW of each state that has noise, over (1, *space) or
-            (axes, 1, *space).
+        draw: (number of the step, h) → the increments by source, (1, *space).
 
     Returns:
         The states at the end of each interval, (intervals, states, *space), and whether all of them are finite.
@@ -175,8 +169,8 @@ def run_member(reference: Reference, step: Callable[..., Vector], initial: Array
     with np.errstate(all="ignore"):
         for i, (start, h, steps, options) in enumerate(plan):
             for s in range(steps):
-                dW = {k: np.take(values, 0, axis=-initial.ndim) for k, values in draw(count, h).items()}
-                w = Increments(Vector([dW.get(k, ZERO) for k in range(len(y))]))
+                drawn = [values[0] for values in draw(count, h).values()]
+                w = Increments(by_state(reference.stencil, drawn))
                 y = step(reference, start + s * h, y, h, w, **options)
                 count += 1
             if not all(np.all(np.isfinite(u)) for u in y):

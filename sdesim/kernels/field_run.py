@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from sdesim.kernels.field_driver import ARGUMENTS, build, encode, entry, machine_code, numbers_in_order
 from sdesim.kernels.field_layout import Layout, aligned
 from sdesim.kernels.field_names import Names
+from sdesim.kernels.field_noise import Sheets, sheet_count
 from sdesim.kernels.field_plan import Programs, Steps
 from sdesim.kernels.field_static import edge_coordinates, ghost_values, static_arrays
 from sdesim.kernels.field_strip import compile_strip
@@ -57,9 +59,13 @@ class Job:
         codes = {id(s): encode(s, kernels, self.buffers) for s in self.programs.schedules.values()}
         shapes = {s.passes: codes[id(s)] for s in self.programs.schedules.values()}
         self.codes = [shapes[schedule.passes] for _, schedule in self.programs.entries]
-        self.numbers = [numbers_in_order(schedule) for _, schedule in self.programs.entries]
+        self.numbers = [numbers_in_order(schedule, rows) for (_, schedule), rows in zip(
+            self.programs.entries, self.programs.rows)]
         self.table = parameter_rows(self.names, self.parameters, count)
         self.status = np.zeros(count, np.int64)
+        self.carried = len(self.initial) + len(self.stencil.memories)
+        self.room = self.layout.noise_size(len(self.stencil.sources), len(self.stencil.sheets),
+                                           sheet_count(self.stencil))
 
     @cached_property
     def code(self) -> Compiled:
@@ -76,10 +82,16 @@ class Job:
         own = {name: value[first:last] if np.ndim(value) else value for name, value in self.parameters.items()}
         statics, edges = arrays_of(self.stencil, self.layout, self.names, own, self.starts[0])
         keep: list[Any] = []
-        arguments = self._arguments(first, last, statics, edges, keep)
+        noise = aligned(self.room)
+        bring = _Bring(self, noise) if self.stencil.sheets else None
+        arguments = self._arguments(first, last, statics, edges, noise, keep)
+        if bring is not None:
+            arguments[ARGUMENTS.index("sheets")] = bring.address
         entry(self.code)(arguments.ctypes.data)
+        if bring is not None and bring.error is not None:
+            raise bring.error
 
-    def _arguments(self, first: int, last: int, statics: list[Array], edges: list[Array],
+    def _arguments(self, first: int, last: int, statics: list[Array], edges: list[Array], noise: Array,
                    keep: list[Any]) -> Integers:
         """The arguments of `run`; `keep` holds the arrays whose addresses they contain."""
         low, high = seed_key(self.seed)
@@ -92,11 +104,33 @@ class Job:
             "parameters": self.table, "statics": tables["statics"][0], "static_strides": tables["statics"][1],
             "edges": tables["edges"][0], "edge_strides": tables["edges"][1],
             "buffers": aligned(self.buffers * self.layout.size),
-            "noise": aligned(len(self.initial) * self.layout.row_size),
+            "noise": noise, "sheets": 0, "rows": np.array([len(rows) for rows in self.numbers], np.int64),
+            "widths": np.array([rows.shape[1] for rows in self.numbers], np.int64),
         }
         keep += [statics, edges, *values.values()]
         return np.array([v.ctypes.data if isinstance(v, np.ndarray) else v for v in (values[n] for n in ARGUMENTS)],
                         np.int64)
+
+
+class _Bring:
+    """Brings the sheets of coloured noise of one block of members into the kernel's noise, when it calls for them."""
+
+    def __init__(self, job: Job, noise: Array) -> None:
+        self.job, self.sheets = job, Sheets(job.stencil, job.seed)
+        self.target = noise[len(job.stencil.sources) * job.layout.row_size :].reshape(
+            len(job.stencil.sheets), self.sheets.count, *job.layout.shape)
+        self.error: BaseException | None = None
+        self.callback = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(self.bring)
+        self.address = ctypes.cast(self.callback, ctypes.c_void_p).value or 0
+
+    def bring(self, m: int, step: int) -> None:
+        """The sheets of the steps from `step` on; an error is kept, for none passes through machine code."""
+        try:
+            steps = min(self.sheets.count, int(self.job.counts[m].sum()) - step)
+            self.target[:, :steps] = self.sheets(int(self.job.members[m]), step, steps)
+        except BaseException as error:
+            self.error = error
+            self.target[...] = np.nan
 
 
 def addresses(arrays: Sequence[NDArray[Any]]) -> Integers:

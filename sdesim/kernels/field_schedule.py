@@ -1,6 +1,6 @@
 """A step as a schedule: passes over memory, the kernels that they run, the buffers that they use.
 
-Names in a kernel's graph: "@n" a buffer, "%n" a static array, "~n" the noise row of state n, "#n" a number of the
+Names in a kernel's graph: "@n" a buffer, "%n" a static array, "~n" a normal of source n, "#n" a number of the
 method, "t" the time at the start of the step; parameters keep their names.
 """
 
@@ -21,7 +21,7 @@ class Kernel:
     """What one sweep over the cells does.
 
     Attributes:
-        outputs: the values that it stores: graphs of loads ("@slot" | "%static" | "~state", offset), numbers "#k",
+        outputs: the values that it stores: graphs of loads ("@slot" | "%static" | "~source", offset), numbers "#k",
             parameters and "t".
         in_place: for each output the slot that it overwrites, or −1.
         ghosts: (slot, state, time) of each slot that is read at its neighbours: its ghost cells are filled before
@@ -54,7 +54,8 @@ class Pass:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A step as passes. State i starts in buffer i, ends in buffer `final[i]`; `numbers` are the method's for one h."""
+    """A step as passes. State i, and after the states each memory of noise, starts in buffer i and ends in buffer
+    `final[i]`; `numbers` are the method's for one h."""
 
     passes: tuple[Pass, ...]
     buffers: int
@@ -120,7 +121,7 @@ def allocate(bodies: list[list[tuple[Expr, str]]], inputs: list[dict[str, bool]]
              kept: Container[str] = ()) -> dict[str, int]:
     """A buffer for each value: its own, a free one, or that of a value last read here at the cell itself.
 
-    Values that are `kept` stay to the end.
+    The first `states` buffers are full at the beginning; values that are `kept` stay to the end.
     """
     last: dict[str, int] = {}
     for p, read in enumerate(inputs):

@@ -14,6 +14,7 @@ from llvmlite import ir
 from sdesim.calculus import evaluate
 from sdesim.kernels.field_layout import LEFT
 from sdesim.kernels.field_names import rows_of, scalars
+from sdesim.kernels.field_noise import sheet_count
 from sdesim.kernels.field_schedule import Kernel
 from sdesim.kernels.field_static import edge_size, is_row
 from sdesim.kernels.llvm import integer, loop
@@ -131,8 +132,9 @@ class Sweep:
 
     def _compute(self, place: dict[int, Any]) -> None:
         rows = rows_of(self.kernel)
-        for state in sorted({int(array[1:]) for array, _ in rows if array.startswith("~")}):
-            self._draw(state, place)
+        for source in sorted({int(array[1:]) for array, _ in rows if array.startswith("~")}):
+            if self.stencil.sources[source].colour is None:
+                self._draw(source, place)
         arguments = [self._row(array, offset, place) for array, offset in rows]
         arguments += [self._address(self.bases[self.kernel.slots + k], place)
                       for k, slot in enumerate(self.kernel.in_place) if slot < 0]
@@ -143,21 +145,28 @@ class Sweep:
         """The number of a row in the grid, by which its noise is drawn."""
         return self._flat(place, list(range(len(self.layout.outer))))
 
-    def _noise_row(self, state: int) -> Any:
-        return self.b.gep(self.a["noise"], [integer(state * self.layout.row_size)])
+    def _noise_row(self, source: int, place: dict[int, Any]) -> Any:
+        """The normals of a row: drawn, or those of a sheet of the step."""
+        b, sheets, size = self.b, self.stencil.sheets, self.layout.row_size
+        if source not in sheets:
+            return b.gep(self.a["noise"], [integer(source * size)])
+        count, cells = sheet_count(self.stencil), self.layout.cells
+        step = b.add(integer(sheets.index(source) * count), b.urem(self.a["step"], integer(count)))
+        at = b.add(b.mul(step, integer(cells)), b.mul(self._number(place), integer(self.layout.nx)))
+        return b.gep(self.a["noise"], [b.add(at, integer(len(self.stencil.sources) * size))])
 
-    def _draw(self, state: int, place: dict[int, Any]) -> None:
+    def _draw(self, source: int, place: dict[int, Any]) -> None:
         b, half = self.b, (self.layout.nx + 1) // 2
-        first = self._noise_row(state)
+        first = self._noise_row(source, place)
         pair = b.mul(self._number(place), integer(half))
-        word = integer(int(Purpose.STEP) | state << 8)
+        word = integer(int(Purpose.STEP) | self.stencil.sources[source].number << 8)
         b.call(self.owner.noise, [first, b.gep(first, [integer(half)]), self.a["member"], self.a["step"], pair, word,
                                   self.a["k0"], self.a["k1"]])
 
     def _row(self, array: str, offset: tuple[int, ...], place: dict[int, Any]) -> Any:
         """The row of an array that a kernel reads at an offset."""
         if array.startswith("~"):
-            return self._noise_row(int(array[1:]))
+            return self._noise_row(int(array[1:]), place)
         if array.startswith("@"):
             return self._address(self.bases[int(array[1:])], place, offset)
         base = self._entry("statics", self.owner.names.static(array))

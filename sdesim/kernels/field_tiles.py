@@ -38,7 +38,8 @@ def sweep_levels(job: Job, threads: int) -> int:
     stencil, layout = job.stencil, job.layout
     pairs = [pair for axes in stencil.ghosts for pair in axes if pair is not None]
     mixed = len({axes[0] is None for axes in stencil.ghosts}) > 1
-    if len(layout.shape) == 1 or mixed or stencil.has_corners or any(is_timed(side) for pair in pairs for side in pair):
+    timed = any(is_timed(side) for pair in pairs for side in pair)
+    if len(layout.shape) == 1 or stencil.sheets or mixed or stencil.has_corners or timed:
         return 0
     alone = len(job.members) < threads and layout.cells >= DIVISIBLE
     arrays = job.buffers + sum(not is_row(stencil, s) for s in stencil.statics.values())
@@ -94,7 +95,7 @@ class Member:
             h, schedule = job.programs.entries[program]
             while left:
                 steps = min(left, max(1, self.halo // len(schedule.passes)))
-                sweep = _Sweep(job, program, steps, roles)
+                sweep = _Sweep(job, program, done, steps, roles)
                 sweep.time([float(start) + (done + k) * h for k in range(steps)], number)
                 self._exchange(strips, roles)
                 each(lambda s, sweep=sweep: s.sweep(strip, sweep), strips)
@@ -110,7 +111,7 @@ class Member:
     def _exchange(self, strips: list[_Strip], roles: Integers) -> None:
         """The halos of every strip from the planes of its neighbours."""
         L = self.halo
-        for state in range(len(self.job.initial)):
+        for state in range(self.job.carried):
             planes = [s.planes(int(roles[state])) for s in strips]
             for k in range(len(strips)):
                 if self.wraps or k > 0:
@@ -122,7 +123,7 @@ class Member:
 class _Sweep:
     """The levels of some steps of a program, their buffers named by number."""
 
-    def __init__(self, job: Job, program: int, steps: int, roles: Integers) -> None:
+    def __init__(self, job: Job, program: int, done: int, steps: int, roles: Integers) -> None:
         _, schedule = job.programs.entries[program]
         rest = [k for k in range(job.buffers) if k not in schedule.final]
         final = np.array([*schedule.final, *rest], np.int64)
@@ -131,7 +132,8 @@ class _Sweep:
         self.passes, self.steps = len(schedule.passes), steps
         self.kernels = np.array([kernels.index(p.kernel) for p in schedule.passes] * steps, np.int64)
         at = np.cumsum([0, *(len(p.numbers) for p in schedule.passes[:-1])])
-        self.numbers = np.tile(numbers.ctypes.data + 8 * at, steps).astype(np.int64)
+        rows = np.minimum(done + np.arange(steps), len(numbers) - 1) * numbers.shape[1]
+        self.numbers = (numbers.ctypes.data + 8 * np.add.outer(rows, at)).ravel().astype(np.int64)
         self.slots = np.zeros((steps * self.passes, self.width), np.int64)
         for k in range(steps):
             for l, p in enumerate(schedule.passes):
@@ -163,7 +165,7 @@ class _Strip:
         padded = np.arange(low - L, high + L + 2)  # in arrays with a ghost plane at either end
         self.statics = self._statics(own, (padded - 1) % n + 1 if member.wraps else np.clip(padded, 0, n + 1))
         self.edges = self._edges(own, places % n if member.wraps else np.clip(places, 0, n - 1))
-        self.noise, self.peaks = aligned(len(job.initial) * job.layout.row_size), np.zeros(PEAKS, np.int64)
+        self.noise, self.peaks = aligned(job.room), np.zeros(PEAKS, np.int64)
         k0, k1 = seed_key(job.seed)
         self.fixed = {
             "begin": 0, "statics": self.statics.ctypes.data, "edges": self.edges.ctypes.data,

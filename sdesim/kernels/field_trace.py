@@ -17,6 +17,7 @@ from typing import Any
 
 from sdesim.calculus import rebuild, walk
 from sdesim.expressions import Expr, is_zero, load, symbol
+from sdesim.kernels.field_increments import Increments, by_source, by_state, increments
 from sdesim.kernels.field_schedule import Kernel, Pass, Schedule, allocate, buffers_read, rewrite, walk_until
 from sdesim.methods.vector import ZERO, Vector
 from sdesim.stencils import Stencil
@@ -36,7 +37,7 @@ class Lifted(Vector):
         return Lifted(super().__sub__(other), self.lift)
 
     def __mul__(self, other: Any) -> Lifted:
-        factor = other if isinstance(other, Vector) else self.lift(other)
+        factor = other if isinstance(other, Vector | Expr) else self.lift(other)
         return Lifted(super().__mul__(factor), self.lift)
 
     __rmul__ = __mul__
@@ -70,31 +71,39 @@ class Multiple:
         return Multiple(float(number))
 
 
-@dataclass
-class Increments:
-    """What a step draws: dW, the increment of each state's Wiener process in a cell (of the cell mean)."""
+def trace(stencil: Stencil, step: Callable[..., Any], h: float, root: float, memory: tuple[float, ...] = (),
+          **options: Any) -> Schedule:
+    """The passes of one step of size h.
 
-    dW: Vector
-
-
-def trace(stencil: Stencil, step: Callable[..., Any], h: float, root: float, **options: Any) -> Schedule:
-    """The passes of one step of size h; `root` is √(h/V), the standard deviation of an increment in a cell."""
+    Args:
+        stencil: the discrete model.
+        step: the method.
+        h: the step.
+        root: √(h/V), the standard deviation of an increment of white noise in a cell.
+        memory: what is left to know of each noise with a memory before the step (`field_memory`).
+        options: further arguments of the method.
+    """
     tracer = Tracer(stencil)
-    origin = (0,) * len(stencil.model.grid.axes)
-    states = range(len(stencil.right_side))
-    y = Lifted([load(f"@{i}", origin) for i in states], tracer.lift)
-    z = Lifted([load(f"~{i}", origin) if i in stencil.noise else ZERO for i in states], tracer.lift)
-    w = Increments(z * root if stencil.noise else z)
+    states = len(stencil.right_side)
+    y = Lifted([load(f"@{i}", tracer.origin) for i in range(states)], tracer.lift)
+    z = [load(f"~{j}", tracer.origin) for j in range(len(stencil.sources))]
+    kept = [load(f"@{states + k}", tracer.origin) for k in range(len(stencil.memories))]
+    drawn, kept = increments(stencil, tracer.make, h, root, memory, z, kept)
+    tracer.remember([dW for source, dW in zip(stencil.sources, drawn) if source.memory is not None], kept)
+    w = Increments(by_state(stencil, drawn, tracer.make))
     ends = step(tracer, StageTime(symbol("t"), tracer.lift), y, h, w, **options)
     names = [tracer.keep(node, f"@end{i}") for i, node in enumerate(ends)]
-    return tracer.finish(names)
+    return tracer.finish(names + [f"@end{states + k}" for k in range(len(kept))])
 
 
-def numbers(stencil: Stencil, step: Callable[..., Any], h: float, root: float, **options: Any) -> tuple[float, ...]:
+def numbers(stencil: Stencil, step: Callable[..., Any], h: float, root: float, memory: tuple[float, ...] = (),
+            **options: Any) -> tuple[float, ...]:
     """The method's numbers for a step h, in the order of `trace`, without tracing anew."""
     recorder = _Recorder(stencil)
     blank = Lifted([_Blank()] * len(stencil.right_side), recorder.lift)
-    w = Increments(blank * root if stencil.noise else blank)
+    blanks = [_Blank()] * len(stencil.sources)
+    drawn, _ = increments(stencil, recorder.make, h, root, memory, blanks, blanks)
+    w = Increments(by_state(stencil, drawn, recorder.make))
     step(recorder, StageTime(symbol("t"), recorder.lift), blank, h, w, **options)
     return tuple(recorder.numbers)
 
@@ -118,6 +127,9 @@ class _Recorder:
     def lift(self, number: float) -> Expr:
         self.numbers.append(float(number))
         return symbol("#")
+
+    def make(self, nodes: list[Any]) -> Lifted:
+        return Lifted(nodes, self.lift)
 
     def f(self, t: StageTime, y: Vector) -> Vector:
         return self.blank
@@ -145,6 +157,9 @@ class Tracer:
         self.numbers.append(number if isinstance(number, Multiple) else float(number))
         return symbol(f"#{len(self.numbers) - 1}")
 
+    def make(self, nodes: list[Any]) -> Lifted:
+        return Lifted(nodes, self.lift)
+
     def _record(self, values: Vector) -> None:
         """Note in which pass new nodes were born, and which of them change as the fields do."""
         for node in values:
@@ -159,13 +174,7 @@ class Tracer:
     def f(self, t: StageTime, y: Vector) -> Vector:
         """du/dt at y: begins a new pass unless y already lies in memory."""
         self._record(y)
-        sources = []
-        for state, node in enumerate(y):
-            if node.op == "load" and node.value[0].startswith("@"):
-                sources.append(node.value[0])
-            else:
-                sources.append(self.keep(node, f"@{state}.{len(self.stores)}"))
-        renamed = dict(zip(self.stencil.model.state, sources))
+        renamed = self._placed(y)
         self.last = t, renamed
         for k, node in enumerate(self.stencil.derived):
             (value,) = self._around([node], t, renamed)
@@ -181,28 +190,42 @@ class Tracer:
         t, renamed = self.last
         return self._around([node], t, renamed)[0]
 
-    def _around(self, nodes: Sequence[Expr], t: StageTime, renamed: Mapping[str, str]) -> list[Expr]:
+    def _placed(self, y: Vector) -> dict[str, str]:
+        """Where in memory the states at y lie, by their names."""
+        return {name: node.value[0] if node.op == "load" and node.value[0].startswith("@") else
+                self.keep(node, f"@{state}.{len(self.stores)}")
+                for state, (name, node) in enumerate(zip(self.stencil.model.state, y))}
+
+    def _around(self, nodes: Sequence[Expr], t: StageTime, renamed: Mapping[str, str],
+                here: Mapping[str, Expr] | None = None) -> list[Expr]:
         """Graphs of the fields around a cell, in a new pass if any of these is still being stored."""
         read = {n.value[0] for n in walk(nodes) if n.op == "load"}
         if any(self.stored_now(name) for field, name in renamed.items() if field in read):
             self.stores.append([])
-        for number, (field, name) in enumerate(renamed.items()):
-            if field in read and self.ghost_time.setdefault(name, (number, t.node)) != (number, t.node):
+        for field, name in renamed.items():
+            edges = self.stencil.edges_of(field), t.node
+            if field in read and self.ghost_time.setdefault(name, edges) != edges:
                 raise ValueError("a method may evaluate the right-hand side of one stage at one time only")
-        return [rewrite(node, {"t": t.node}, renamed) for node in nodes]
+        return [rewrite(node, {"t": t.node}, renamed, here) for node in nodes]
 
     def noise(self, t: StageTime, y: Vector, dW: Vector) -> Vector:
-        """Amplitude at y times the increments dW."""
+        """What noise adds with the states at y and the increments dW."""
         self._record(y)
-        values = dict(zip(self.stencil.model.state, y))
-        out: list[Any] = []
-        for state, increment in enumerate(dW):
-            if state not in self.stencil.noise:
-                out.append(ZERO)
-                continue
-            amplitude = rewrite(self.stencil.noise[state], {"t": t.node}, {}, values)
-            out.append(amplitude * increment)
-        return Lifted(out, self.lift)
+        stencil = self.stencil
+        here = {**dict(zip(stencil.model.state, y)), **by_source(stencil, dW)}
+        renamed = self._placed(y) if stencil.fluxes else {}
+        for k, node in enumerate(stencil.fluxes):
+            (flux,) = self._around([node], t, renamed, here)
+            self._record(Vector([flux]))
+            renamed[f"!{k}"] = self.keep(flux, f"@!{k}.{len(self.stores)}")
+        found = dict(zip(stencil.noise, self._around(list(stencil.noise.values()), t, renamed, here)))
+        return Lifted([found.get(state, ZERO) for state in range(len(y))], self.lift)
+
+    def remember(self, increments: list[Expr], kept: list[Expr]) -> None:
+        """What noise with a memory makes of its normals belongs to the first pass, where these are drawn."""
+        self._record(Vector([*increments, *kept]))
+        for k, node in enumerate(kept):
+            self.keep(node, f"@end{len(self.stencil.right_side) + k}")
 
     def keep(self, node: Any, name: str) -> str:
         """Store a value in the pass under way."""
@@ -231,8 +254,8 @@ class Tracer:
                 bodies[p].append((self._cut(node, p), name))
         inputs = [buffers_read([node for node, _ in body]) for body in bodies]
         inputs[-1] = buffers_read([*(node for node, _ in bodies[-1]), *(node for _, node in measured)])
-        kept = {*ends, *(f"@{k}" for k in range(carried))} if carried else ()
-        roles = allocate(bodies, inputs, carried or len(self.stencil.right_side), kept)
+        kept = {*ends, *(f"@{k}" for k in range(carried))}
+        roles = allocate(bodies, inputs, carried or len(ends), kept)
         last = len(bodies) - 1
         passes = tuple(self._pass(body, roles, measured if p == last else []) for p, body in enumerate(bodies))
         return Schedule(passes, 1 + max(roles.values()), tuple(roles[name] for name in ends), tuple(self.numbers))

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from sdesim.calculus import evaluate, walk
 from sdesim.expressions import Expr, is_zero
-from sdesim.kernels.field_conserved import conserved
 from sdesim.kernels.implicit_operator import Operator, Split, environment, view
 from sdesim.kernels.implicit_solvers import Solver
 
@@ -51,9 +50,9 @@ class Model:
         self.moving, self.bent = parts.is_moving, not parts.is_affine
         self.operators: dict[float, Operator] = {}
         self.solvers: dict[tuple[float, float], Solver] = {}
-        fields = {*self.states, *(f"^{k}" for k in range(len(self.stencil.derived)))}
-        self.reads = {nodes: [n.value for n in walk(nodes) if n.op == "load" and n.value[0] in fields]
-                      for nodes in (parts.explicit, parts.implicit, *((node,) for node in self.stencil.derived))}
+        self.reads = {nodes: [n.value for n in walk(nodes) if n.op == "load" and not n.value[0].startswith("%")]
+                      for nodes in (parts.explicit, parts.implicit, tuple(self.stencil.noise.values()),
+                                    *((node,) for node in (*self.stencil.derived, *self.stencil.fluxes)))}
         self.still = all(is_zero(node) for node in parts.explicit)
         self.tolerance: Array = np.array([TIGHT])
         self.guess: Array = np.empty(0)
@@ -114,7 +113,7 @@ class Model:
         if not any(offset):
             return fields[name]
         if name not in padded:
-            padded[name] = self._padded(list(fields).index(name), fields[name], t)
+            padded[name] = self._padded(self.stencil.edges_of(name), fields[name], t)
         return view(padded[name], offset)
 
     def _padded(self, state: int, u: Array, t: float) -> Array:
@@ -188,17 +187,15 @@ class Model:
         return x
 
     def noise(self, t: float, y: Array, dW: Mapping[int, Array] | None) -> Array:
-        """The noise amplitude at y times dW; zero without noise."""
+        """What noise adds with the states at y and the increments dW by source; zero without noise."""
         if dW is None:
             return np.zeros((1,) * y.ndim)
-        here = (0,) * (y.ndim - 2)
-        env = {**self.fixed, "t": np.float64(t), **{(n, here): u for n, u in zip(self.states, y)}}
+        fields = {**dict(zip(self.states, y)), **{f"~{j}": values for j, values in dW.items()}}
+        padded = dict[str, Array]()
+        for k, node in enumerate(self.stencil.fluxes):
+            fields[f"!{k}"] = self._around((node,), t, fields, padded)[0]
         out = np.zeros_like(y)
-        for state, amplitude in self.stencil.noise.items():
-            if self.stencil.is_conserved(state):
-                out[state] = conserved(self.stencil.model, state, amplitude, t, self.parameters, y, dW[state])
-            else:
-                out[state] = evaluate((amplitude,), env)[0] * dW[state]
+        out[list(self.stencil.noise)] = self._around(tuple(self.stencil.noise.values()), t, fields, padded)
         return out
 
     def after(self, before: Array, now: Array) -> None:

@@ -181,6 +181,11 @@ class Operator:
         A, B = (values[:, k].reshape(-1, *shape) for k in (0, 1))
         return A, B
 
+    @cached_property
+    def is_still(self) -> bool:
+        """Whether b is zero at all times."""
+        return not self.timed and not self.source(0.0).any()
+
     def source(self, t: float) -> Array:
         """b(t): (states, members | 1, *space)."""
         if self._source is not None and not self.timed:
@@ -252,7 +257,7 @@ def environment(stencil: Stencil, parameters: Mapping[str, Any]) -> dict[Any, An
     axes = len(stencil.model.grid.axes)
     env: dict[Any, Any] = {name: over_space(v, axes) for name, v in parameters.items()}
     arrays = static_arrays(stencil, parameters)
-    for node in walk([*stencil.right_side, *stencil.noise.values(), *stencil.derived]):
+    for node in walk([*stencil.right_side, *stencil.noise.values(), *stencil.fluxes, *stencil.derived]):
         if node.op == "load" and node.value[0] in arrays:
             env[node.value] = view(arrays[node.value[0]], node.value[1])
     return env

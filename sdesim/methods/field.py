@@ -52,7 +52,8 @@ def euler(m: Any, t: Any, y: Any, h: float, w: Any) -> Any:
 
 def euler_maruyama(m: Any, t: Any, y: Any, h: float, w: Any) -> Any:
     """Euler–Maruyama (Maruyama 1955): the noise amplitude is taken at the start of the step (Itô)."""
-    return y + m.f(t, y) * h + m.noise(t, y, w.dW)
+    noise = m.noise(t, y, w.dW)  # first, for its fluxes are wanted at the neighbours
+    return y + m.f(t, y) * h + noise
 
 
 def ssprk3(m: Any, t: Any, y: Any, h: float, w: Any) -> Any:

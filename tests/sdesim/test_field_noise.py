@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import sdesim as sim
+from sdesim.kernels.field_memory import gains
 from sdesim.kernels.field_noise import Drive
 from sdesim.kernels.field_reference import Sheet
 from sdesim.stencil_integrate import stencil_run
@@ -75,8 +76,6 @@ def test_a_multiplicative_step_is_the_formula():
     laplacian = np.diff(np.pad(u[0], [(0, 0), (1, 1)], mode="edge"), 2, axis=1) * 32**2
     dW = drive(LAWS[0], members=[1, 6])(0, 0.01)[0]
     assert np.abs(out[1, 0] - (u[0] + 1e-4 * laplacian + 0.5 * u[0] * dW)).max() < 1e-14
-    with pytest.raises(ValueError, match="GPU"):
-        stencil_run(model, "euler_maruyama", u, None, [0.0, 0.01], 0.01, members=[1, 6], backend="cuda")
 
 
 @pytest.mark.parametrize("method", ["euler_maruyama", "crank_nicolson"])
@@ -118,10 +117,53 @@ def test_noise_coloured_in_time_has_the_variance_and_covariance_of_its_process()
     for lag in (1, 2, 3):
         exact = 0.5 * tau * b * b * np.exp(-(lag - 1) * h / tau)
         assert abs((steps[0] * steps[lag]).mean() - exact) < 5 * variance / np.sqrt(n)
-    # the same integral in one step and in many, and the same in law: t − τ(1 − e^{−t/τ})
-    many = drive(sim.WhiteNoise(1.0, correlation_time=tau), members=range(500))
-    total = sum(many(k, 0.01)[0] for k in range(60)) * root
-    assert abs(total.var() / (0.6 - tau * -np.expm1(-0.6 / tau)) - 1.0) < 5 * np.sqrt(2 / n)
+
+
+def test_the_integrals_of_noise_with_a_memory_have_their_law_for_any_steps():
+    # the increments are linear in the normals: their covariance is exact, whatever the sizes of the steps
+    tau, sizes = 0.4, [0.3] * 4 + [1e-3] * 40 + [2.0, 0.01, 0.3]
+    P, m, rows = 0.5 / tau, np.zeros(len(sizes)), []
+    for k, h in enumerate(sizes):
+        g, P = gains(h, tau, P)
+        z = np.eye(len(sizes))[k]
+        rows.append(g.past * m + g.new * z)
+        m = g.fade * m + g.gain * z
+    found = np.array(rows) @ np.array(rows).T
+    ends = np.concatenate([[0.0], np.cumsum(sizes)])
+    F = np.exp(-np.abs(ends[:, None] - ends) / tau) * tau / 2  # ∬ e^{−|s−s′|/τ}/2τ between two steps
+    exact = F[1:, :-1] - F[1:, 1:] - F[:-1, :-1] + F[:-1, 1:]
+    b = -np.expm1(-np.array(sizes) / tau)
+    exact[np.diag_indices(len(sizes))] = np.array(sizes) - tau * b
+    assert np.abs(found - exact).max() < 1e-12
+    assert np.abs((found - exact) / np.sqrt(np.outer(np.diag(exact), np.diag(exact)))).max() < 1e-9
+
+
+def test_a_mode_under_noise_with_a_memory_has_its_stationary_variance():
+    # u ← r u + σ I/√V has the variance (γ₀ + 2 Σ rˡ γ_l)/(1 − r²), Σ rˡ γ_l = ½τ b² r/(1 − a r)
+    tau, h, k = 0.2, 0.05, 1.3
+    model = sim.PDE(sim.Grid(x=(0.0, 1.0, 8)), diffusivity=0.0, reaction="-k*u", parameters={"k": k},
+                    noise=sim.WhiteNoise(0.7, correlation_time=tau))
+    ds = sim.simulate(model, 0.0, np.arange(6.0, 60.0, 6.0), members=500, dt=h, method="euler_maruyama", seed=4)
+    r, a, b = 1.0 - k * h, np.exp(-h / tau), -np.expm1(-h / tau)
+    exact = 0.49 * 8 * (h - tau * b + tau * b * b * r / (1.0 - a * r)) / (1.0 - r * r)
+    n = ds.u.size
+    assert abs(float((ds.u**2).mean()) / exact - 1.0) < 5 * np.sqrt(2 / n)
+
+
+@pytest.mark.parametrize("ratio", [0.1, 30.0])
+def test_multiplicative_noise_with_a_memory_is_of_ordinary_calculus(ratio):
+    # du = σ u η dt has u = u₀ exp(σ ∫η): the step's error is σ³ I³/6 whatever h/τ is, where Itô's has σ² I²/2
+    h, sigma, grid = 1e-3, 0.5, sim.Grid(x=(0.0, 8.0, 8))
+    noise = sim.WhiteNoise("s*u", correlation_time=h / ratio)
+    model = sim.PDE(grid, diffusivity=0.0, noise=noise, parameters={"s": sigma})
+    out = stencil_run(model, "euler_maruyama", np.ones((1, 50, 8)), None, [0.0, 1.0], h, seed=5, members=range(50))[0]
+    source = drive(noise, grid, range(50), parameters={"s": sigma})
+    total = sum(source(k, h)[0] for k in range(1000))
+    error = np.log(out[-1, 0]) - sigma * total
+    step = sigma**2 * (h - h / ratio * -np.expm1(-ratio))  # of σ I
+    alike = 1.0 + 2.0 / ratio  # steps in a row whose integrals are alike
+    assert np.sqrt((error**2).mean()) < 1.5 * np.sqrt(15 / 36 * 1000 * alike * step**3) + 0.5 * 1000 * step**2
+    assert abs(error.mean()) < 0.01 * 0.5 * 1000 * step
 
 
 def test_noise_of_a_short_memory_is_white():
@@ -132,7 +174,7 @@ def test_noise_of_a_short_memory_is_white():
 
 
 @pytest.mark.parametrize(("noise", "options", "match"), [
-    (sim.ConservedNoise(1.0), {"boundary": {"x": (sim.Dirichlet(0.0), sim.Neumann(0.0))}}, "the value is held"),
+    (sim.ConservedNoise(1.0), {"boundary": {"x": (sim.Robin(1.0, 1.0, 0.0), sim.Neumann(0.0))}}, "another along x"),
     (sim.ConservedNoise(1.0), {"method": "exact"}, "not conserved"),
     (sim.WhiteNoise(1.0, correlation_time=0.1), {"method": "exact"}, "white in time"),
 ])
