@@ -19,6 +19,7 @@ from sdesim.coefficients import on_grid, over_space
 from sdesim.ensemble import distributions, draw, per_member
 from sdesim.expressions import Expr
 from sdesim.fields import GaussianField
+from sdesim.models.jumps import counted
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
 from sdesim.parsing import as_expr
@@ -95,6 +96,7 @@ def sde_initial(
         if not np.isfinite(rows[i]).all():
             raise ValueError(f"{what} must be finite; member {numbers[~np.isfinite(rows[i])][0]} gets {rows[i].min()}")
         _check_bounds(model, state, rows[i])
+        _check_count(model, state, rows[i], numbers)
     return rows, record
 
 
@@ -113,6 +115,18 @@ def _check_bounds(model: SDE, state: str, row: NDArray[np.float64]) -> None:
     if (row < low).any() or (row > high).any():
         raise ValueError(
             f"initial {state} must lie within its bounds [{low}, {high}]; it ranges over [{row.min()}, {row.max()}]"
+        )
+
+
+def _check_count(model: SDE, state: str, row: NDArray[np.float64], numbers: NDArray[np.int64]) -> None:
+    """Raise ValueError for a count that does not start from a whole number."""
+    if state not in counted(model):
+        return
+    wrong = (row < 0.0) | (row != np.rint(row))
+    if wrong.any():
+        raise ValueError(
+            f"initial {state} counts things: it starts from a whole number of at least 0, and member "
+            f"{numbers[wrong][0]} gets {row[wrong][0]:g}; round it, or take kind='langevin' or 'rate' of the network"
         )
 
 

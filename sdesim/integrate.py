@@ -22,7 +22,7 @@ from sdesim.arithmetic import NUMPY, NUMPY32, Machine
 from sdesim.kernels.sde_bridge import COLUMNS, joint, single, weights
 from sdesim.kernels.sde_jumps import apply_jumps
 from sdesim.kernels.sde_segments import cut_step
-from sdesim.kernels.sde_trace import SDETrace, trace
+from sdesim.kernels.sde_trace import SDETrace, trace, varying_names
 from sdesim.methods.bound import BoundSDE, Wiener
 from sdesim.methods.method import Method
 from sdesim.methods.vector import Vector, is_structural_zero
@@ -279,15 +279,13 @@ def integrate(
     elif backend == "cuda":
         from sdesim.kernels.sde_device import run_on_gpu
 
-        varying = frozenset(n for n, v in parameters.items() if np.ndim(v))
-        tr = trace(model, method, varying)
+        tr = trace(model, method, varying_names(parameters))
         states = run_on_gpu(
             tr, initial, parameters, t0=t0, h=dt, due=plan.due, bridge=plan.bridge, seed=seed, members=members
         )
     else:
         states = np.empty((len(times), *initial.shape), initial.dtype)
-        varying = frozenset(n for n, v in parameters.items() if np.ndim(v))
-        blocks = _Blocks(trace(model, method, varying), initial, parameters, seed, members)
+        blocks = _Blocks(trace(model, method, varying_names(parameters)), initial, parameters, seed, members)
         shares = blocks.shares(threads)
         with ThreadPoolExecutor(max(1, threads)) as pool:
             for own, _ in zip(shares, pool.map(lambda s: blocks.run(s, t0, dt, plan, states), shares), strict=True):
@@ -325,8 +323,7 @@ def fold(
     Each result has taken some consecutive blocks; they come in order, and no cut depends on the threads.
     """
     plan, t0 = save_plan(times, dt), float(times[0])
-    varying = frozenset(n for n, v in parameters.items() if np.ndim(v))
-    blocks = _Blocks(trace(model, method, varying), initial, parameters, seed, members)
+    blocks = _Blocks(trace(model, method, varying_names(parameters)), initial, parameters, seed, members)
     size = blocks.block * _group(-(-len(members) // blocks.block), int(plan.due[-1]), len(times) * len(initial))
 
     def work(start: int) -> Folded:

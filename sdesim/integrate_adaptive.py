@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.arithmetic import NUMPY
-from sdesim.kernels.sde_trace import SDETrace, trace
+from sdesim.kernels.sde_trace import SDETrace, trace, varying_names
 from sdesim.kernels.sde_tree import (
     ALLOWED,
     DOUBT,
@@ -310,7 +310,6 @@ def integrate_adaptive(
     on no save time.
     """
     saves, t0 = save_points(times, dt), float(times[0])
-    varying = frozenset(n for n, v in parameters.items() if np.ndim(v))
     states = np.full((len(times), *initial.shape), np.nan)
     states[: saves.first] = initial
     if backend == "numpy":
@@ -320,11 +319,11 @@ def integrate_adaptive(
     elif backend == "cuda":
         from sdesim.kernels.sde_adaptive_cuda import adaptive_on_gpu, launch
 
-        tr = trace(model, method, varying)
+        tr = trace(model, method, varying_names(parameters))
         stuck, steps = launch(adaptive_on_gpu(tr), tr, initial, parameters, control.numbers,
                               (saves.root, saves.part, saves.first), t0, dt, seed, members, states)  # fmt: skip
     else:
-        blocks = _Blocks(trace(model, method, varying), initial, parameters, control, seed, members)
+        blocks = _Blocks(trace(model, method, varying_names(parameters)), initial, parameters, control, seed, members)
         stuck, steps = blocks.all(t0, dt, saves, states, threads)
     finite = np.isfinite(states).all(axis=(0, 1))
     status = np.where(stuck, STEP_LIMIT, np.where(finite, 0, 1)).astype(np.int8)

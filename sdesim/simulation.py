@@ -16,6 +16,7 @@ from sdesim.certificates import describe
 from sdesim.datasets import PROVENANCE, to_dataset
 from sdesim.ensemble import available_threads
 from sdesim.gridded import scattered, with_grid
+from sdesim.memory import check
 from sdesim.methods.bounded import ALIVE
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
@@ -87,7 +88,8 @@ def simulate(
     certify : estimate the errors of a field from its step and from its cells, by a run with half the step and one on
         cells twice as wide, of the same noise: `time_error_u`, `space_error_u` (`sdesim.richardson`).
 
-    Raises ValueError, TypeError or KeyError before any work for what cannot be done, with the cure. A member that
+    Raises ValueError, TypeError or KeyError before any work for what cannot be done, and MemoryError for what would not
+    fit into memory, with the cure. A member that
     blows up is marked in `status` and holds its last good state from `last_good_time` on; its neighbours are untouched.
     Each member of a field carries certificates (`sdesim.certificates`).
 
@@ -122,6 +124,7 @@ def simulate(
         parts = shares(members, {**model.parameters, **(parameters or {}), **start}, design)
         ds = _reduced(prepared, parts, members, place)
     else:
+        _check_room(model, members, times, dtype, save)
         run = prepared(members)
         ds = _states(run, place) if save == "states" else _statistics(run, place)
     if store is not None:
@@ -136,6 +139,27 @@ class Place:
     chunk: int | None
     client: Any
     progress: bool
+
+
+def _check_room(model: Any, members: Any, times: Any, dtype: str, save: str) -> None:
+    """Raise MemoryError for an ensemble that is kept whole and does not fit, before anything of it is made."""
+    if not isinstance(model, (SDE, PDE)) or not isinstance(members, (int, np.integer, range)) or dtype not in (
+            "float64", "float32"):  # fmt: skip
+        return  # said by others, or in memory already
+    count, cells = len(members) if isinstance(members, range) else int(members), 1
+    if count > 2**32:
+        return
+    if isinstance(model, PDE):
+        cells = int(np.prod(model.grid.shape))
+    states = len(model.states if isinstance(model, SDE) else model.state)
+    saves = len(times) if isinstance(times, (Sequence, np.ndarray)) and np.ndim(times[:1]) == 1 else 1
+    kept = int(np.dtype(dtype).itemsize) * saves if save == "states" else 0
+    wanted = count * (states * cells * (8 + kept) + 16)
+    of_field = "a coarser grid, " if cells > 1 else ""
+    cure = f'ask for fewer members, {of_field}fewer times or dtype="float32"'
+    if save == "states":
+        cure += ', or save="statistics", which keeps ' + ("no states" if cells > 1 else "no member at all")
+    check(wanted, f"the states of {count:,} members at {saves:,} times", cure)
 
 
 def _chunk(chunks: Mapping[str, int] | None) -> int | None:

@@ -8,8 +8,12 @@ a colon.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
+
+import numpy as np
 
 from sdesim.calculus import free_symbols
 from sdesim.expressions import Expr, const, symbol
@@ -68,6 +72,15 @@ class SDETrace:
     def names(self) -> list[str]:
         """The symbols of `draws`."""
         return [f"{kind}:{word}" for kind, word in self.draws]
+
+
+def varying_names(parameters: Mapping[str, Any]) -> frozenset[str]:
+    """The parameters that are arrays over the members.
+
+    >>> sorted(varying_names({"k": 1.0, "s": [0.1, 0.2]}))
+    ['s']
+    """
+    return frozenset(name for name, value in parameters.items() if np.ndim(value))
 
 
 def trace(model: SDE, method: Method, varying: frozenset[str]) -> SDETrace:

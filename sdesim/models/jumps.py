@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sdesim.calculus import free_symbols, substitute
+from sdesim.calculus import constant_value, free_symbols, substitute
 from sdesim.expressions import Expr, is_zero, symbol
 from sdesim.parsing import RESERVED, as_expr, parse
 from sdesim.printing import to_latex, to_text
@@ -103,6 +103,23 @@ def refuse_jumps(model: Any, what: str) -> None:
         names = f"jump{'s' * (len(model.jumps) > 1)} {', '.join(model.jumps)}"
         raise ValueError(f"{what} takes no jumps, and the model has the {names}: simulate takes "
                          "them, or leave jumps= out")  # fmt: skip
+
+
+def counted(model: Any) -> tuple[str, ...]:
+    """The states that are counts: they change by jumps alone, by whole numbers, and never below 0.
+
+    >>> import sdesim as sim
+    >>> counted(sim.equations.reactions("A -> B", rate=1.0)), counted(sim.SDE({"x": 0}, jumps={"x": Jump(1, -1)}))
+    (('A', 'B'), ())
+    """
+    def by_whole_numbers(state: str) -> bool:
+        moves = [jump for jump in model.jumps.values() if state in jump.size]
+        sizes = [constant_value(jump.size[state]) for jump in moves]
+        whole = all(size is not None and float(size).is_integer() for size in sizes)
+        return bool(moves) and whole and all(jump.nonnegative for jump in moves)
+
+    moved = {s for s, _ in model.noise} | {s for s, f in model.drift.items() if not is_zero(f)}
+    return tuple(s for s in model.states if s not in moved and by_whole_numbers(s))
 
 
 def _shown(value: Any) -> str:

@@ -258,3 +258,20 @@ def test_predators_and_prey_stay_near_rest_and_schlogls_model_has_two_states():
         assert ds[s].values.var() == pytest.approx(1000, rel=0.3)
     x = sim.simulate(equations.schlogl(), {"X": 250}, [10.0], members=600, dt=0.1, method="midpoint_leaping").X.values
     assert 0.4 < (x < 250).mean() < 0.6 and abs(x[x < 250].mean() - 87) < 6 and abs(x[x > 250].mean() - 557) < 12
+
+
+@pytest.mark.parametrize("method", ["ssa", "heun", *LEAPS])
+def test_counts_start_from_whole_numbers(method):
+    common = {"members": 3, "dt": 0.1, "method": method}
+    for start, got in (({"A": 2.5, "B": 0}, "2.5"), ({"A": 3, "B": -1}, "-1"), ({"A": stats.norm(10, 1), "B": 0}, "")):
+        with pytest.raises(ValueError, match=f"counts things: it starts from a whole number of at least 0.*gets {got}"):
+            sim.simulate(DIMER, start, [1.0], **common)
+    assert not sim.simulate(DIMER, {"A": stats.poisson(10), "B": 0.0}, [0.2], **common).status.any()
+
+
+def test_what_is_no_count_starts_anywhere():
+    start = {"A": 2.5, "B": 0.5}
+    for kind in ("langevin", "rate"):
+        assert not sim.simulate(equations.reactions("2A <-> B", rate=(0.02, 1.0), kind=kind), start, [0.1], dt=0.1).status.any()
+    ticks = sim.SDE({"p": 0}, jumps={"up": sim.Jump(3, {"p": 1}), "down": sim.Jump(3, {"p": -1})})  # no count: it may fall below 0
+    assert sim.simulate(ticks, {"p": 0.5}, [1.0]).p.item() % 1 == 0.5

@@ -431,3 +431,19 @@ def test_one_member_whose_drift_is_not_finite_is_alone_in_it():
     model = sim.SDE({"x": "log(x)"}, {"x": 0.1})
     ds = sim.simulate(model, {"x": np.array([2.0, -1.0, 2.0])}, [0.1], members=3, dt=0.01)
     assert ds.status.values.tolist() == [0, 1, 0] and np.isfinite(ds.x.values[[0, 2]]).all()
+
+
+def test_what_does_not_fit_into_memory_is_said_before_any_work(monkeypatch):
+    walk = sim.SDE({"x": 0}, {"x": 1})
+    with pytest.raises(MemoryError, match=r"states of 4,294,967,296 members at 2 times take 172 GB.*statistics"):
+        sim.simulate(walk, {"x": 0.0}, [1.0, 2.0], members=2**32)
+    for members in (2**32 + 1, range(2**32, 2**32 + 2)):
+        with pytest.raises(ValueError, match="2³²"):
+            sim.simulate(walk, {"x": 0.0}, [1.0], members=members)
+    monkeypatch.setattr("sdesim.memory.available", lambda: 10**6)
+    field = sim.PDE(sim.Grid(x=(0, 1, 1000)), diffusivity=1.0)
+    for model, members, save in ((walk, 30_000, "states"), (field, 50, "states"), (field, 200, "statistics")):
+        with pytest.raises(MemoryError, match="and this machine has 0.001 GB to give: ask for fewer members"):
+            sim.simulate(model, 0.0, [1.0, 2.0], members=members, save=save)
+    assert sim.simulate(walk, 0.0, [1.0, 2.0], members=20_000).sizes["member"] == 20_000
+    assert sim.simulate(walk, 0.0, [1.0], members=50_000, save="statistics", dt=0.5).attrs["members"] == 50_000
