@@ -32,7 +32,6 @@ from sdesim.expressions import Expr, const, is_zero, symbol
 from sdesim.fields import ColouredNoise, ConservedNoise, spectral_density
 from sdesim.methods.bent import at_rest, bent, fastest_growth
 from sdesim.methods.lift import lift
-from sdesim.methods.mixing import Mixed, mix
 from sdesim.methods.rotation import rotation
 from sdesim.models.pde import PDE, entries
 from sdesim.spectral import Transform, transform_for
@@ -51,7 +50,6 @@ class ModalModel:
         linear: Re λ of each state, of "%…" arrays over modal space and parameters.
         spin: Im λ of each state, alike.
         nonlinear: R of each state in physical space; of the static source alone where `linear` holds the reaction.
-        mixed: R cut into what is linear, static and shared, where that saves transforms.
         fluxes: v·u − (D(u) − D(0)) ∂u by axis for each state in physical space, where v or D is not in λ.
         lifts: ℓ of each state, to be taken from it before the transform and given back after.
         noise: q of each state, of "%…" arrays and parameters; None without noise.
@@ -69,7 +67,6 @@ class ModalModel:
     noise: tuple[Expr | None, ...]
     modal: Mapping[str, NDArray[np.float64]]
     paired: bool
-    mixed: Mixed | None = None
 
     @cached_property
     def physical(self) -> dict[str, NDArray[np.float64]]:
@@ -81,7 +78,7 @@ class ModalModel:
     @cached_property
     def needed(self) -> dict[str, tuple[int, str | None]]:
         """What N reads in physical space: by its name the state's number, and the axis of a derivative."""
-        used = free_symbols(*self.terms.values())
+        used = free_symbols(*self.nonlinear, *(flux for row in self.fluxes for flux in row.values()))
         names = {name: (i, None) for i, name in enumerate(self.model.state)}
         slopes = {f"dd{axis}({name})": (i, axis) for i, name in enumerate(self.model.state)
                   for axis in self.model.grid.axes}
@@ -90,21 +87,9 @@ class ModalModel:
     @cached_property
     def terms(self) -> dict[tuple[int, str | None], Expr]:
         """The pieces of N in physical space: (state, None) its reaction, (state, axis) its flux along an axis."""
-        whole = dict(enumerate(self.nonlinear)) if self.mixed is None else self.mixed.patterns
         pieces: dict[tuple[int, str | None], Expr] = {
-            (i, None): term for i, term in whole.items() if not is_zero(term)}
+            (i, None): term for i, term in enumerate(self.nonlinear) if not is_zero(term)}
         return pieces | {(i, axis): flux for i, row in enumerate(self.fluxes) for axis, flux in row.items()}
-
-    @cached_property
-    def static(self) -> dict[tuple[int, str | None], Expr]:
-        """The pieces of N that never change, alike: all of them where `linear` holds the reaction."""
-        if self.mixed is None:
-            return self.terms
-        return {(i, None): term for i, term in enumerate(self.mixed.sources) if not is_zero(term)}
-
-    def takers(self, state: int) -> tuple[tuple[int, Expr], ...]:
-        """Which states take the modes of the reaction of one, and how many times."""
-        return ((state, const(1.0)),) if self.mixed is None else self.mixed.takers.get(state, ((state, const(1.0)),))
 
     def is_paired(self, state: int) -> bool:
         """Whether the modes of one state are complex pairs."""
@@ -174,11 +159,7 @@ def split(model: PDE, *, linear_reaction: bool, scheme: str = "continuous") -> M
         _signed(transforms[i], axis, distinct.index(transforms[i]), arrays)
     linear, spins, nonlinear, fluxes, lifts, noise = (tuple(column) for column in zip(*rows, strict=True))
     paired = bool(model.velocity) or bool(_derivatives(model)) or bool(moving)
-    mixed = None
-    if not linear_reaction and len(distinct) == 1 and not model.hyperdiffusivity:
-        read = free_symbols(*(part for row in fluxes for part in row.values()))
-        mixed = mix(nonlinear, model.state, frozenset(model.parameters), read)
-    return ModalModel(model, transforms, linear, spins, nonlinear, fluxes, lifts, noise, arrays, paired, mixed)
+    return ModalModel(model, transforms, linear, spins, nonlinear, fluxes, lifts, noise, arrays, paired)
 
 
 def _derivatives(model: PDE) -> list[tuple[str, str]]:
