@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sdesim.calculus import free_symbols
+from sdesim.calculus import free_symbols, walk
 from sdesim.coefficients import of_member
 from sdesim.kernels.field_bounds import check_diffusivity, peclet, spectra
 from sdesim.kernels.field_free import Task, reference, task
 from sdesim.kernels.field_noise import Drive
 from sdesim.kernels.field_plan import Programs, Steps, ceiling, options_of, plan, remembering
 from sdesim.kernels.field_reference import Reference, Sheet, run_member
+from sdesim.kernels.field_rows import slope_sum
 from sdesim.kernels.field_static import static_arrays
 from sdesim.methods.field import FIELD_METHODS, FieldMethod, Spectrum
 from sdesim.methods.field_control import FieldControl
@@ -155,6 +156,17 @@ def steps_of(model: PDE, method: str, initial: Array, parameters: Mapping[str, A
     values = _parameters(model, parameters, initial.shape[1])
     stencil = _discretise(model, None, float(clock[0]), chosen)
     return np.array([ceiling(chosen, s, clock.tolist()) for s in _spectra(stencil, values, initial, clock)])
+
+
+def stiffness(model: PDE, t: float) -> float | None:
+    """The largest rate of diffusion with the model's own parameters; None where it depends on more than these."""
+    stencil = _discretise(model, None, t, FIELD_METHODS["rkc"])
+    sums = [slope_sum(stencil, term) for term in stencil.terms["diffusion"]]
+    moves = any(n.op == "load" and n.value[0] in model.state for n in walk(sums))
+    if moves or model.fields or not all(isinstance(value, (int, float)) for value in model.parameters.values()):
+        return None
+    zero = np.zeros((len(model.state), 1, *model.grid.shape))
+    return float(spectra(stencil, model.parameters, zero, [t])[0].diffusion)
 
 
 def check_steps(model: PDE, method: str, initial: Array, parameters: Mapping[str, Any], times: Array,

@@ -17,6 +17,7 @@ from sdesim.expressions import is_zero
 from sdesim.kernels.field_noise import Drive
 from sdesim.kernels.field_plan import Steps
 from sdesim.kernels.field_reference import Sheet
+from sdesim.kernels.implicit_directions import Directional, Directions
 from sdesim.kernels.implicit_model import TIGHT, Model
 from sdesim.kernels.implicit_operator import Split
 from sdesim.methods.field import FieldMethod
@@ -35,7 +36,8 @@ def run(parts: Split, method: FieldMethod, parameters: Mapping[str, Any], plans:
 
     def one(places: NDArray[np.int64]) -> Model:
         own = {name: v[places] if np.ndim(v) else v for name, v in parameters.items()}
-        model = Model(parts, own, method.order or 1.0)
+        order = method.order or 1.0
+        model = Directional(parts, own, order) if isinstance(parts, Directions) else Model(parts, own, order)
         with np.errstate(all="ignore"):
             saved = _integrate(model, method, initial[:, places], plans[int(places[0])], members[places], seed,
                                sheet or Sheet())

@@ -117,6 +117,57 @@ def ark436(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
     return additive_runge_kutta(m, t, y, h, ARK436)
 
 
+def douglas(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
+    """Douglas 1962, eqs. 2.4–2.6, here for any number of directions ('t Hout & Welfert 2009, eq. 1.4), θ = ½."""
+    if start:
+        return damped(m, t, y, h)
+    f = m.parts_at(t, y)
+    return m.settle(t, t + h, h, y, m.stabilise(t, t + h, h / 2, m.ahead(y, f, h), f))
+
+
+def craig_sneyd(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
+    """Craig & Sneyd 1988 ('t Hout & Welfert 2009, eq. 1.5), θ = ½: order 2 with mixed derivatives."""
+    if start:
+        return damped(m, t, y, h)
+    f = m.parts_at(t, y)
+    first = m.ahead(y, f, h)
+    u = m.stabilise(t, t + h, h / 2, first, f)
+    again = first + (m.f(t + h, u) - f[0]) * (h / 2)
+    return m.settle(t, t + h, h, y, m.stabilise(t, t + h, h / 2, again, f))
+
+
+def modified_craig_sneyd(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
+    """'t Hout & Welfert 2009, eq. 1.6: order 2 for any θ, stable from θ = 1/3 with two axes and 6/13 with three."""
+    if start:
+        return damped(m, t, y, h)
+    f, theta = m.parts_at(t, y), 1 / 3 if len(m.axes) < 3 else 6 / 13
+    first = m.ahead(y, f, h)
+    u = m.stabilise(t, t + h, theta * h, first, f)
+    after = m.parts_at(t + h, u)
+    more = m.ahead(first, after, (0.5 - theta) * h)
+    again = m.ahead(more, f, (theta - 0.5) * h) + (after[0] - f[0]) * (theta * h)
+    return m.settle(t, t + h, h, y, m.stabilise(t, t + h, theta * h, again, f))
+
+
+def hundsdorfer_verwer(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
+    """Hundsdorfer & Verwer 2003, eq. IV.5.11 ('t Hout & Welfert 2009, eq. 1.7), θ = ½ + √3/6: order 2 for any θ."""
+    if start:
+        return damped(m, t, y, h)
+    f, theta = m.parts_at(t, y), 0.5 + math.sqrt(3) / 6
+    first = m.ahead(y, f, h)
+    u = m.stabilise(t, t + h, theta * h, first, f)
+    after = m.parts_at(t + h, u)
+    again = m.ahead(m.ahead(first, after, h / 2), f, -h / 2)
+    return m.settle(t, t + h, h, y, m.stabilise(t + h, t + h, theta * h, again, after))
+
+
+def damped(m: Any, t: float, y: Any, h: float) -> Any:
+    """A first step: two halves of backward Euler without directions, which damp what alternating ones do not."""
+    u = m.solve(t + h / 2, h / 2, y + m.f(t, y) * (h / 2))
+    u = m.solve(t + h, h / 2, u + m.f(t + h / 2, u) * (h / 2))
+    return m.settle(t + h / 2, t + h, h, y, u)
+
+
 def no_limit(spectrum: Spectrum) -> float:
     """No stability limit."""
     return math.inf
@@ -158,7 +209,18 @@ METHODS = (
         "doi:10.1016/S0168-9274(02)00138-1", order=4.0, limit=transport_limit, choose=reaction_step,
         details="diffusion implicit; transport and reaction explicit",
     ),
+    *(FieldMethod(
+        name=name, step=step, kind="implicit", source=source, order=2.0, limit=no_limit, choose=reaction_step,
+        details="directions in turn; mixed derivatives and reactions that are not affine explicit",
+    ) for name, step, source in (
+        ("douglas", douglas, "Douglas 1962, doi:10.1007/BF01386295"),
+        ("craig_sneyd", craig_sneyd, "Craig & Sneyd 1988, doi:10.1016/0898-1221(88)90150-2"),
+        ("modified_craig_sneyd", modified_craig_sneyd, "'t Hout & Welfert 2009, doi:10.1016/j.apnum.2008.03.016"),
+        ("hundsdorfer_verwer", hundsdorfer_verwer, "Hundsdorfer & Verwer 2003, doi:10.1007/978-3-662-09017-6"),
+    )),
 )  # fmt: skip
-AFFINE = ("backward_euler", "crank_nicolson", "tr_bdf2")
+ALTERNATING = ("douglas", "craig_sneyd", "modified_craig_sneyd", "hundsdorfer_verwer")
+"""Those that solve along the axes in turn."""
+AFFINE = ("backward_euler", "crank_nicolson", "tr_bdf2", *ALTERNATING)
 """Those that have no explicit part, or whose implicit part is all that is affine."""
 IMPLICIT_METHODS: dict[str, FieldMethod] = {method.name: method for method in METHODS}
