@@ -80,7 +80,7 @@ def build_denoiser(fitted: Fitted, skip: Skip, network: NetworkOption, *, bf16: 
     like = torch.zeros((), dtype=torch.float32)
     return Denoiser(
         module, fitted.gaussian.to(like), skip, fitted.noise_range, static, bf16=bf16,
-        corruption=fitted.corruption.to(like),
+        corruption=fitted.corruption.to(like), transported=fitted.objective != "denoising",
     )  # fmt: skip
 
 

@@ -95,6 +95,10 @@ class Denoiser(nn.Module):
         the noise it is for, over the modes of `gaussian`; coloured noise wants the Wiener skip.
     bf16
         run the network in bfloat16 where the device supports it; the rest stays in the dtype of x.
+    transported
+        whether the network sees, in the place of the scaled field, the field that the Gaussian's flow makes of it,
+        U √(λ/(λ + r²)) Uᵀ(x − μ): of unit variance at every level, and red where the data are. One network call from
+        noise to data needs what a denoiser at high noise does not: the data's own modes among all others.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class Denoiser(nn.Module):
         *,
         corruption: Corruption | None = None,
         bf16: bool = False,
+        transported: bool = False,
     ):
         super().__init__()
         if skip not in SKIPS:
@@ -115,7 +120,7 @@ class Denoiser(nn.Module):
         if skip == "plain" and not isinstance(self.corruption, White):
             raise ValueError("skip='plain' wants white noise, got noise with a spectrum; use skip='wiener'")
         self.network, self.gaussian, self.skip, self.noise_range, self.bf16 = network, gaussian, skip, noise_range, bf16
-        self.static = static
+        self.static, self.transported = static, transported
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Denoiser:
         """What `to` and its like do to the parameters, done to the fixed arrays as well."""
@@ -163,6 +168,8 @@ class Denoiser(nn.Module):
             scale = posterior.sqrt()
             size = level_like((signal**2 * total).flatten(1).mean(1).sqrt(), x)
             views = [modes.synthesise(signal * noisy) / size, modes.synthesise(missing / level)]
+        if self.transported:
+            views[0] = modes.synthesise(noisy * (variance / total).sqrt())
         return x - residual, scale, [*views, mean.expand_as(x)]
 
     def _plain(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:

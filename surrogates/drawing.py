@@ -6,10 +6,11 @@ field in any batch, selection or order.
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -20,14 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdesim import streams
-from surrogates import diffusions, flows, samplers
+from surrogates import data, diffusions, flows, samplers
 from surrogates.corruption import Modal, corruption_tensors
 from surrogates.denoisers import Field
 from surrogates.fitting import Fitted
 from surrogates.gaussian import Gaussian
 from surrogates.guidance import LinearObservation, guided, matheron
-from surrogates.likelihood import log_likelihood
 from surrogates.noising import FIELD_PROCESSES, process
+from surrogates.one_step import LEVEL, consistency_levels, generate
 from surrogates.processes import Process, noise_levels
 
 LAWS = ("network", "gaussian", "baseline")
@@ -57,15 +58,26 @@ class Draw:
     """How to draw: the law (one of LAWS), the sampler and its steps (None: its default), process, seed, observation."""
 
     law: str
-    sampler: str
+    sampler: str | None
     steps: int | None
     process: str
     seed: int
     observation: LinearObservation | None = None
 
 
-def check_path(fitted: Fitted, process: str, law: str, sampler: str) -> None:
-    """ValueError where the network is not for the noise of the process, or the sampler leaves its path."""
+def check_path(fitted: Fitted, how: Draw) -> str:
+    """The sampler; ValueError where the network is not for the noise of the process, or the sampler leaves its path."""
+    objective, law, sampler, steps, process = fitted.objective, how.law, how.sampler, how.steps, how.process
+    if law == "network" and objective != "denoising":
+        if sampler not in (None, objective):
+            raise ValueError(
+                f"a network trained for {objective} wants sampler={objective!r}, got {sampler!r}; leave sampler= out, "
+                f"or draw with a model whose network is a denoiser"
+            )
+        if (steps or 1) < 1 or (objective == "energy" and (steps or 1) > 1):
+            raise ValueError(f"a network trained for {objective} wants steps=1, got {steps}; leave steps= out")
+        return objective
+    sampler = sampler or "exponential"
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler= wants one of {list(SAMPLERS)}, got {sampler!r}; choose one of these")
     kind = corruption_tensors(fitted.corruption)[1]["kind"]
@@ -74,6 +86,7 @@ def check_path(fitted: Fitted, process: str, law: str, sampler: str) -> None:
     if law == "network" and kind != "white" and sampler in OFF_THE_PATH:
         allowed = [name for name in SAMPLERS if name not in OFF_THE_PATH]
         raise ValueError(f"process={process!r} wants a sampler among {allowed}, got {sampler!r}; choose one")
+    return sampler
 
 
 def condition_columns(
@@ -121,7 +134,8 @@ def _map_values(fitted: Fitted, name: str, given: Any, members: int) -> NDArray[
     if isinstance(given, xr.DataArray):
         given = given.transpose(..., *layout.space)
     values = np.asarray(given, np.float64)
-    if values.shape not in (layout.shape, (members, *layout.shape)) or not np.isfinite(values).all():
+    shapes = (layout.shape, (members, *layout.shape))
+    if values.shape not in shapes or not np.isfinite(layout.pack(values)).all():
         raise ValueError(
             f"condition {name!r} wants finite values of shape {layout.shape} or {(members, *layout.shape)}, got "
             f"shape {values.shape}; interpolate to the model's grid and fill gaps"
@@ -147,7 +161,7 @@ def member_noise(
     """Standard normals (n, channels, *space), float64, of (seed, purpose, member, step) alone."""
     layout = fitted.layout
     fields = [streams.field_normals(seed, numbers, step, k, layout.shape, purpose) for k in range(layout.channels)]
-    return torch.from_numpy(np.stack(fields, axis=1))
+    return torch.from_numpy(layout.pack(np.stack(fields, axis=1)))
 
 
 def bind(fitted: Fitted, x: Tensor, c: Tensor | None) -> tuple[Field, Tensor, Tensor | None]:
@@ -164,6 +178,44 @@ def bind(fitted: Fitted, x: Tensor, c: Tensor | None) -> tuple[Field, Tensor, Te
     return denoise, x.to(parameter), held
 
 
+def need_denoiser(fitted: Fitted, what: str) -> None:
+    """ValueError where the network, if there is one, is not a denoiser, which `what` needs."""
+    if fitted.denoiser is None and what == "distill":
+        raise ValueError("distill wants a trained network, got the Gaussian alone, which draws without one; fit it")
+    if fitted.objective != "denoising":
+        raise ValueError(
+            f"{what} wants a network that denoises, got one trained for {fitted.objective}, which knows fields and no "
+            f"densities; use the model that was distilled, or fit with objective='denoising'"
+        )
+
+
+def draw_dataset(
+    fitted: Fitted, numbers: NDArray[np.int64], condition: Mapping[str, Any] | None, how: Draw, batch: int
+) -> xr.Dataset:
+    """The members of these numbers as a Dataset; raises what `Surrogate.sample` raises."""
+    how = replace(how, sampler=check_path(fitted, how))
+    columns = condition_columns(fitted, numbers, condition, how.seed)
+    c = data.conditions_to_tensor([columns[name] for name in fitted.layout.condition], fitted.layout)
+    c = data.with_maps(c, columns, fitted.layout)
+    fields, calls = draw_all(fitted, numbers, c, how, batch)
+    result = data.tensor_to_dataset(fields, columns, fitted.layout, numbers)
+    note: dict[str, Any] = {"model": "surrogates.Surrogate", "law": how.law, "seed": how.seed, "process": how.process}
+    return result.assign_attrs(synthetic=json.dumps(note | {"sampler": how.sampler, "network_calls": calls}))
+
+
+def draw_all(
+    fitted: Fitted, numbers: NDArray[np.int64], c: Tensor | None, how: Draw, batch: int = 128
+) -> tuple[Tensor, int]:
+    """As `draw`, `batch` members at a time; the calls are those of the slowest."""
+    parts, calls = [], 0
+    for first in range(0, len(numbers), batch):
+        part = slice(first, first + batch)
+        fields, count = draw(fitted, numbers[part], None if c is None else c[part], how)
+        parts.append(fields)
+        calls = max(calls, count)
+    return torch.cat(parts), calls
+
+
 def draw(fitted: Fitted, numbers: NDArray[np.int64], c: Tensor | None, how: Draw) -> tuple[Tensor, int]:
     """Normalised fields (n, channels, *space), float64, of the given members under conditions c in [−1, 1].
 
@@ -176,6 +228,8 @@ def draw(fitted: Fitted, numbers: NDArray[np.int64], c: Tensor | None, how: Draw
     base = gaussian.sample(noise, c64) if seen is None else _posterior(gaussian, seen, numbers, noise, how.seed, c64)
     if how.law != "network":
         return base, 0
+    if fitted.objective != "denoising":
+        return _in_one_step(fitted, numbers, noise, c, how)
     highest = torch.tensor(fitted.noise_range[1], dtype=torch.float64)
     if seen is None:
         x = samplers.start(gaussian, noise, fitted.corruption.levels(highest), c64)
@@ -188,7 +242,7 @@ def draw(fitted: Fitted, numbers: NDArray[np.int64], c: Tensor | None, how: Draw
         denoise = guided(denoise, gaussian, seen.to(x), c)
     counted = Counted(denoise)
     with torch.no_grad():
-        if how.sampler == "exponential":
+        if how.sampler in (None, "exponential"):
             steps = how.steps or (9 if seen is None else 18)
             levels = [fitted.corruption.levels(level) for level in noise_levels(*fitted.noise_range, steps)]
             end = samplers.exponential(counted, x, gaussian, torch.stack(levels).to(x), c)
@@ -205,8 +259,29 @@ def draw(fitted: Fitted, numbers: NDArray[np.int64], c: Tensor | None, how: Draw
     return end.double().cpu(), counted.calls
 
 
+def _in_one_step(
+    fitted: Fitted, numbers: NDArray[np.int64], noise: Tensor, c: Tensor | None, how: Draw
+) -> tuple[Tensor, int]:
+    """As `draw`, by a network that goes from noise to data in one call, or in a few with fresh noise between them."""
+    denoiser = fitted.denoiser
+    assert denoiser is not None, "only models with a network are walked"
+    levels = torch.tensor([LEVEL])
+    if fitted.objective == "consistency":
+        levels = consistency_levels(fitted.noise_range, how.steps or 1)
+    like = next(denoiser.parameters())
+    first = fitted.corruption.levels(levels[0].double())
+    x = samplers.start(fitted.gaussian, noise, first, None if c is None else c.double())
+
+    def fresh(k: int) -> Tensor:
+        return member_noise(fitted, numbers, how.seed, streams.Purpose.SAMPLE, k).to(like)
+
+    end = generate(denoiser, x.to(like), levels.to(like), None if c is None else c.to(like), fresh)
+    return end.double().cpu(), len(levels)
+
+
 def _walk(denoise: Field, fitted: Fitted, path: Process, numbers: NDArray[np.int64], x: Tensor, how: Draw) -> Tensor:
     """From x at the highest noise level to the data, along the path of the process by one of WALKS."""
+    assert how.sampler is not None, "the integrator of the Gaussian is not walked here"
     sampler, stochastic, rho, steps = WALKS[how.sampler]
     times = path.time_of_level(noise_levels(*fitted.noise_range, how.steps or steps, rho=rho)).to(x)
 
@@ -214,31 +289,6 @@ def _walk(denoise: Field, fitted: Fitted, path: Process, numbers: NDArray[np.int
         return member_noise(fitted, numbers, how.seed, streams.Purpose.SAMPLE, k + 1).to(x)
 
     return sampler(denoise, x * path.alpha(times[0]), path, times, *((noise,) if stochastic else ()))
-
-
-def log_density(
-    fitted: Fitted, x: Tensor, c: Tensor | None, law: str, *, steps: int, probes: int | None, seed: int
-) -> Tensor:
-    """ln p(x | c) in nats of the data's units, (n,), float64, under one of LAWS; x, c normalised.
-
-    The volume of the normalisation, Σ ln factor over all cells, is taken off. Options as in `Surrogate.log_likelihood`.
-    """
-    gaussian = fitted.baseline if law == "baseline" else fitted.gaussian
-    if law == "network":
-        denoise, x, c = bind(fitted, x, c)
-        levels = noise_levels(*fitted.noise_range, steps).flip(0).to(x)
-        probes = probes or (None if gaussian.dimensions <= 256 else 4)
-        value = (
-            log_likelihood(
-                denoise, x, gaussian.to(x), levels, c, probes=probes, seed=seed, corruption=fitted.corruption
-            )[0]
-            .double()
-            .cpu()
-        )
-    else:
-        value = gaussian.log_likelihood(x.double(), None if c is None else c.double())
-    factors = sum(math.log(scale.factor) for scale in fitted.layout.scales)
-    return value - factors * gaussian.dimensions / fitted.layout.channels
 
 
 def _posterior(

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from surrogates.building import (
     NetworkOption,
@@ -36,41 +36,20 @@ from surrogates.building import (
 from surrogates.checkpoints import Ledger
 from surrogates.corruption import Corruption
 from surrogates.covariance import Choice, choose, fit_gaussian
-from surrogates.denoisers import EDM_RANGE, SKIPS, Denoiser, coordinate_channels
+from surrogates.denoisers import EDM_RANGE, NOISES, SKIPS, Denoiser, coordinate_channels
 from surrogates.gaussian import Gaussian
 from surrogates.journals import Journal
 from surrogates.layouts import Layout, condition_values
-from surrogates.noising import FIELD_PROCESSES
+from surrogates.noising import FIELD_PROCESSES, process
+from surrogates.one_step import Skill, energy_loss
 from surrogates.parallel import Ranks
+from surrogates.serving import Verdict
 from surrogates.sources import Samples, Source
 from surrogates.splitting import some, split
-from surrogates.training import Budget, HeldOut, Settings, held_out, train
+from surrogates.training import Budget, Judge, Loss, Settings, denoising_loss, held_out, train
 
 PILOT = 0.08
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Which law serves and why: the network's held-out gain over the Gaussian, nats per dimension, and its error.
-
-    >>> print(Verdict("gaussian", -0.01, 0.004))
-    the Gaussian serves: on held-out denoising the network's gain over it is -0.0100 ± 0.0040 nats per dimension
-    """
-
-    served: str
-    gain: float
-    error: float
-
-    def __str__(self) -> str:
-        name = "network" if self.served == "network" else "Gaussian"
-        if math.isnan(self.gain):
-            return f"the {name} serves: no network was trained"
-        tail = "over the Gaussian" if self.served == "network" else "over it"
-        owner = "its" if self.served == "network" else "the network's"
-        return (
-            f"the {name} serves: on held-out denoising {owner} gain {tail} is "
-            f"{self.gain:+.4f} ± {self.error:.4f} nats per dimension"
-        )
+OBJECTIVES = ("denoising", "energy", "consistency")
 
 
 @dataclass
@@ -89,6 +68,7 @@ class Fitted:
     network: dict[str, Any] | None
     verdict: Verdict
     journal: Journal
+    objective: str = "denoising"
 
 
 @dataclass(frozen=True)
@@ -108,6 +88,27 @@ class Plan:
     checkpoint: Path | None = None
     memory: float = 4e9
     workers: int = 0
+    objective: str = "denoising"
+
+    def __post_init__(self) -> None:
+        fields = self.process in FIELD_PROCESSES
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective= wants one of {list(OBJECTIVES)}, got {self.objective!r}; choose one of these")
+        if self.objective == "energy" and (fields or self.skip == "plain"):
+            raise ValueError("objective='energy' follows no process and no plain skip; leave process= and skip= out")
+        if not fields:
+            process(self.process)
+        if is_ours(self.network):
+            network_config(self.network, (1,))
+        if fields and self.skip == "plain":
+            raise ValueError(f"process={self.process!r} wants skip='wiener', got 'plain'; leave skip= out")
+        if self.skip not in (*SKIPS, "auto"):
+            raise ValueError(f"skip= wants one of {[*SKIPS, 'auto']}, got {self.skip!r}; choose one of these")
+        if self.settings.noise not in NOISES:
+            raise ValueError(f"noise= wants one of {list(NOISES)}, got {self.settings.noise!r}; choose one of these")
+        alone = fields or self.objective == "energy"
+        if isinstance(self.network, nn.Module) and self.skip == "auto" and not alone:
+            raise ValueError("a ready-made network= wants a fixed skip=, got 'auto'; choose 'wiener' or 'plain'")
 
 
 def fit(ds: xr.Dataset, layout: Layout, plan: Plan) -> Fitted:
@@ -132,16 +133,18 @@ def _fit_gaussians(ds: xr.Dataset, layout: Layout, plan: Plan, x: Tensor, c: Ten
     scalars = len(layout.condition)
     xt, ct = x.double(), c[:, :scalars].double() if c is not None and scalars else None
 
+    domain = layout.domain
+
     def chosen(conditions: Tensor | None) -> Choice:
-        best = choose(xt, conditions, layout.boundary, gap=gap)
+        best = choose(xt, conditions, domain, gap=gap)
         # the heat equation is diagonal in spectral modes, where the empirical covariance is not
         return replace(best, shrinkage=1.0) if plan.process == "heat" else best
 
     choice = chosen(ct)
-    gaussian = fit_gaussian(xt, ct, layout.boundary, choice)
+    gaussian = fit_gaussian(xt, ct, domain, choice)
     levels = EDM_RANGE if plan.settings.noise == "edm" else gaussian.noise_range(ct)
     corruption, levels = lay_noise(plan.process, gaussian, layout, ct, levels)
-    baseline = gaussian if ct is None else fit_gaussian(xt, None, layout.boundary, chosen(None))
+    baseline = gaussian if ct is None else fit_gaussian(xt, None, domain, chosen(None))
     columns = [condition_values(ds, name, layout.samples) for name in layout.condition]
     table = np.stack(columns, axis=1) if columns else np.zeros((len(x), 0))
     return Fitted(
@@ -158,6 +161,7 @@ def _purpose(fitted: Fitted, plan: Plan, x: Tensor) -> dict[str, Any]:
     own = network_config(plan.network, fitted.layout.shape) if is_ours(plan.network) else "the caller's own"
     return {
         **options, **asdict(plan.budget), "seed": plan.seed, "process": plan.process, "skip": plan.skip, "network": own,
+        "objective": plan.objective,
         "variables": fitted.layout.variables, "conditions": (*fitted.layout.condition, *fitted.layout.maps),
         "data": hashlib.sha256(x.numpy().tobytes()).hexdigest()[:16], "noise_range": fitted.noise_range,
     }  # fmt: skip
@@ -173,19 +177,22 @@ def _train_network(
     ranks: Ranks,
 ) -> None:
     """Steps 3 to 5, in place on `fitted`."""
-    shift = fitted.static is None and not fitted.layout.maps
-    shift = shift and all(kind == "periodic" for kind in fitted.layout.boundary)
-    settings = replace(plan.settings, shift=shift, batch=min(plan.settings.batch, len(source)))
-    names = ("wiener",) if plan.process in FIELD_PROCESSES else SKIPS if plan.skip == "auto" else (plan.skip,)
+    settings = replace(plan.settings, shift=follows_shifts(fitted), batch=min(plan.settings.batch, len(source)))
+    fitted.objective, energy = plan.objective, plan.objective == "energy"
+    alone = energy or plan.process in FIELD_PROCESSES
+    names = ("wiener",) if alone else SKIPS if plan.skip == "auto" else (plan.skip,)
     fitted.journal = Journal(settings.log if ranks.first else None)
-    run = partial(train, ledger=ledger, ranks=ranks, journal=fitted.journal)
+    loss: Loss = energy_loss if energy else denoising_loss
+    run = partial(train, ledger=ledger, ranks=ranks, journal=fitted.journal, loss=loss)
     candidates: list[tuple[float, Denoiser]] = []
-    checks: HeldOut | None = None
+    checks: Judge | None = None
     for skip in names:
         torch.manual_seed(plan.seed)
         denoiser = build_denoiser(fitted, skip, plan.network, bf16=bf16_pays(plan.device))  # type: ignore[arg-type]
         denoiser.to(plan.device)
-        checks = checks or held_out(denoiser, *some(selection, 64), plan.seed, levels=8)
+        if checks is None:
+            chosen = some(selection, 64)
+            checks = Skill.of(*chosen, plan.seed) if energy else held_out(denoiser, *chosen, plan.seed, levels=8)
         gain = 0.0
         if len(names) > 1:
             number = SKIPS.index(skip)
@@ -198,28 +205,27 @@ def _train_network(
     run(denoiser, source, remaining, seed=plan.seed + 1, held=checks, settings=settings)
     fitted.denoiser = denoiser
     fitted.network = network_config(plan.network, fitted.layout.shape) if is_ours(plan.network) else None
-    fitted.verdict = judge(denoiser, *some(verdict, 256), seed=plan.seed)
+    judged = some(verdict, 256)
+    final = Skill.of(*judged, plan.seed + 1, members=8) if energy else held_out(denoiser, *judged, plan.seed + 1)
+    fitted.verdict = Verdict.of(final.gain(denoiser), "energy" if energy else "denoising")
 
 
-def judge(denoiser: Denoiser, x: Tensor, c: Tensor | None, *, seed: int) -> Verdict:
-    """The network's gain on samples that nothing was chosen by; its error from the means of contiguous blocks."""
-    gain = held_out(denoiser, x, c, seed + 1).gain(denoiser)
-    blocks = torch.stack([block.mean() for block in gain.chunk(min(8, len(gain)))])
-    error = float(blocks.std() / math.sqrt(len(blocks)))
-    mean = float(gain.mean())
-    return Verdict("network" if mean > 2.0 * error else "gaussian", mean, error)
+def follows_shifts(fitted: Fitted) -> bool:
+    """Whether fields rolled along the axes have the same law: the domain is periodic and homogeneous."""
+    fixed = fitted.static is not None or fitted.layout.maps
+    return not fixed and all(kind == "periodic" for kind in fitted.layout.boundary)
 
 
 def _static_channels(ds: xr.Dataset, layout: Layout, choice: Choice, plan: Plan) -> Tensor | None:
     """Coordinates unless the domain is homogeneous, and the static variables, standardised: (channels, *space)."""
     homogeneous = choice.homogeneous_mean and choice.shrinkage == 1.0
     coordinates = plan.coordinates if plan.coordinates is not None else not homogeneous
-    channels = [coordinate_channels(layout.shape, layout.boundary)] if coordinates else []
+    channels = [layout.pack(coordinate_channels(layout.shape, layout.boundary))] if coordinates else []
     for name in plan.static:
         if name not in ds.variables or set(ds[name].dims) != set(layout.space):
             found = ds[name].dims if name in ds.variables else "no such variable"
             raise ValueError(f"static {name!r} must have exactly the dimensions {layout.space}, got {found}")
-        values = torch.from_numpy(ds[name].transpose(*layout.space).values.astype(np.float32))
+        values = torch.from_numpy(layout.pack(ds[name].transpose(*layout.space).values.astype(np.float32)))
         if not bool(torch.isfinite(values).all()):
             raise ValueError(f"static {name!r} must be finite, got NaN or infinity; fill it first")
         channels.append(((values - values.mean()) / values.std().clamp(min=1e-6))[None])

@@ -15,10 +15,11 @@ from surrogates.building import bf16_pays, build_denoiser
 from surrogates.corruption import corruption_from_tensors, corruption_tensors
 from surrogates.covariance import Choice
 from surrogates.files import ModelFileError, template_from_json, template_to_json
-from surrogates.fitting import Fitted, Verdict
+from surrogates.fitting import Fitted
 from surrogates.gaussian import gaussian_from_tensors, gaussian_tensors
 from surrogates.journals import Journal
 from surrogates.layouts import Layout, Scale
+from surrogates.serving import Verdict
 
 
 def pack(
@@ -53,7 +54,8 @@ def pack(
         "corruption": corruption,
         "skip": None if fitted.denoiser is None else fitted.denoiser.skip,
         "network": fitted.network,
-        "verdict": {"served": fitted.verdict.served, **finite},
+        "objective": fitted.objective,
+        "verdict": asdict(fitted.verdict) | finite,
     }
     return config, tensors, fitted.journal.rows
 
@@ -90,8 +92,9 @@ def unpack(
         choice = Choice(**(config["choice"] | {"score": float(config["choice"]["score"])}))
         fitted = Fitted(
             layout, gaussian, baseline, choice, (low, high), corruption, tensors.get("static"),
-            tensors["conditions"].numpy(), None, config["network"], Verdict(str(kept["served"]), gain, error),
-            Journal(rows=log),
+            tensors["conditions"].numpy(), None, config["network"],
+            Verdict(str(kept["served"]), gain, error, kept.get("measure", "denoising"), kept.get("beside", {})),
+            Journal(rows=log), str(config.get("objective", "denoising")),
         )  # fmt: skip
         if config["skip"] is not None:
             if config["network"] is None and network is None:

@@ -8,7 +8,6 @@ the Gaussian part (`samplers.py`); the noise of member i is a function of (seed,
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,15 +18,16 @@ import torch
 import xarray as xr
 from torch import nn
 
-from surrogates import data, files, fitting, layouts, packing
-from surrogates.building import NetworkOption, is_ours, network_config
-from surrogates.denoisers import NOISES, SKIPS
-from surrogates.drawing import LAWS, Draw, check_path, condition_columns, draw, log_density
-from surrogates.fitting import Fitted, Plan, Verdict
+from surrogates import files, fitting, layouts, packing
+from surrogates.building import NetworkOption
+from surrogates.densities import log_densities
+from surrogates.distilling import distil
+from surrogates.drawing import LAWS, Draw, draw_dataset, need_denoiser
+from surrogates.fitting import Fitted, Plan
 from surrogates.gaussian import Gaussian
 from surrogates.guidance import Observation, observe
-from surrogates.noising import FIELD_PROCESSES, process
 from surrogates.parallel import local_device
+from surrogates.serving import Verdict
 from surrogates.training import Budget, Settings
 
 
@@ -66,6 +66,9 @@ class Surrogate:
         "periodic", "reflect" or "dirichlet" for all axes or per axis; None reads the attributes boundary_<axis>.
     static, coordinates
         variables of space alone that the network sees; whether it sees where a cell lies (None: unless homogeneous).
+    objective
+        what the network is trained for: "denoising", or "energy": fields by one network call, judged by their energy
+        score alone; strongest where conditions tell much of the field.
     device
         a torch device; None takes a GPU if there is one.
 
@@ -90,12 +93,13 @@ class Surrogate:
         boundary: Mapping[str, str] | str | None = None,
         static: Sequence[str] = (),
         coordinates: bool | None = None,
+        objective: str = "denoising",
         device: str | None = None,
     ):
         self.variables = _names(variables, "variables")
         self.condition = _names(condition or (), "condition")
         self.process, self.network, self.skip, self.noise = process, network, skip, noise
-        self.boundary = boundary
+        self.boundary, self.objective = boundary, objective
         self.static, self.coordinates, self.device = _names(static, "static"), coordinates, device
         self.fitted_: Fitted | None = None
         self.observation_: Observation | None = None
@@ -140,8 +144,6 @@ class Surrogate:
         Raises KeyError, TypeError or ValueError for a Dataset that cannot be learned, before any work, and
         checkpoints.CheckpointError for a checkpoint of another run.
         """
-        self._check_options()
-        layout = layouts.make_layout(ds, self.variables, self.condition, self.boundary)
         settings = Settings(
             batch, learning_rate, weight=weight, noise=self.noise, piece=piece, patience=patience,
             log=None if log is None else Path(log), progress=progress,
@@ -149,8 +151,9 @@ class Surrogate:
         plan = Plan(
             self.network, self.process, self.skip, self.static, self.coordinates,
             Budget(2000 if steps is None and seconds is None else steps, seconds), settings, validation, seed,
-            self._device(), None if checkpoint is None else Path(checkpoint), memory, workers,
+            self._device(), None if checkpoint is None else Path(checkpoint), memory, workers, self.objective,
         )  # fmt: skip
+        layout = layouts.make_layout(ds, self.variables, self.condition, self.boundary)
         self.fitted_ = fitting.fit(ds, layout, plan)
         return self
 
@@ -161,7 +164,7 @@ class Surrogate:
         seed: int = 0,
         *,
         law: str | None = None,
-        sampler: str = "exponential",
+        sampler: str | None = None,
         steps: int | None = None,
         batch: int = 128,
     ) -> xr.Dataset:
@@ -178,30 +181,50 @@ class Surrogate:
             "exponential" (2·steps + 1 network calls, 9 steps by default), or along the process "heun", "euler", "ddim",
             "dpm_2m", "unipc", "adaptive" (it chooses its steps) and, with fresh noise, "ancestral", "euler_maruyama",
             "churn", "sde_2m", "predictor_corrector". The result's attribute `synthetic` counts the network calls.
+            A network made for it (`distill`, objective="energy") takes one call, a distilled one `steps` calls.
 
         Raises KeyError or ValueError for conditions or options that do not fit, NotFittedError before `fit`.
         """
         fitted = self._learned()
         law = self._law(law)
-        check_path(fitted, self.process, law, sampler)
         numbers = np.arange(members) if isinstance(members, int | np.integer) else np.asarray(list(members))
         if len(numbers) == 0 or numbers.min() < 0:
             raise ValueError(f"members= wants a count ≥ 1 or member numbers ≥ 0, got {members!r}; ask for at least one")
-        columns = condition_columns(fitted, numbers, condition, seed)
-        c = data.conditions_to_tensor([columns[name] for name in fitted.layout.condition], fitted.layout)
-        c = data.with_maps(c, columns, fitted.layout)
         seen = None if self.observation_ is None else observe(self.observation_, fitted.layout)
         how = Draw(law, sampler, steps, self.process, seed, seen)
-        parts, calls = [], 0
-        for first in range(0, len(numbers), batch):
-            part = slice(first, first + batch)
-            fields, count = draw(fitted, numbers[part], None if c is None else c[part], how)
-            parts.append(fields)
-            calls = max(calls, count)
-        result = data.tensor_to_dataset(torch.cat(parts), columns, fitted.layout, numbers)
-        note = {"model": "surrogates.Surrogate", "law": law, "seed": seed, "process": self.process, "sampler": sampler}
-        note["network_calls"] = calls
-        return result.assign_attrs(synthetic=json.dumps(note))
+        return draw_dataset(fitted, numbers, condition, how, batch)
+
+    def distill(
+        self,
+        ds: xr.Dataset,
+        seed: int = 0,
+        *,
+        steps: int | None = None,
+        seconds: float | None = None,
+        batch: int = 64,
+        learning_rate: float = 2e-3,
+        validation: float = 0.15,
+        progress: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> Surrogate:
+        """A new surrogate that draws with one network call: a consistency model of this one's flow (`one_step.py`).
+
+        `ds` and options as in `fit`, best the same: its held-out samples give the verdict, against the Gaussian and
+        beside the teacher. It samples and saves like any other; likelihoods and observations want the teacher.
+        Raises ValueError for a model without a denoising network.
+        """
+        fitted = self._learned()
+        need_denoiser(fitted, "distill")
+        layouts.check_dataset(ds, self.variables, self.condition)
+        budget = Budget(1000 if steps is None and seconds is None else steps, seconds)
+        plan = Plan(
+            self.network, self.process, self.skip, self.static, self.coordinates, budget,
+            Settings(batch, learning_rate, progress=progress, label="distillation"), validation, seed, self._device(),
+            None if checkpoint is None else Path(checkpoint), objective="consistency",
+        )  # fmt: skip
+        student = copy.copy(self)
+        student.objective, student.fitted_ = "consistency", distil(fitted, ds, plan)
+        return student
 
     def given(self, observation: Observation) -> Surrogate:
         """The same surrogate conditioned on a linear observation; its `sample` draws from the posterior.
@@ -209,6 +232,7 @@ class Surrogate:
         Exact where the Gaussian serves; with the network, guidance by the Gaussian's posterior covariance
         (`guidance.py`). Raises KeyError, TypeError or ValueError for an observation that does not fit the model.
         """
+        need_denoiser(self._learned(), "given")
         observe(observation, self._learned().layout)
         posterior = copy.copy(self)
         posterior.observation_ = observation
@@ -223,16 +247,8 @@ class Surrogate:
         exact up to 256 dimensions and by Hutchinson's estimator beyond (`probes`, 4 by default).
         """
         fitted = self._learned()
-        law, layout = self._law(law), fitted.layout
         layouts.check_dataset(ds, self.variables, self.condition)
-        sizes = {d: ds.sizes[d] for d in layout.samples}
-        x = data.fields_to_tensor(ds, layout)
-        c = data.dataset_conditions(ds, layout)
-        value = log_density(fitted, x, c, law, steps=steps, probes=probes, seed=seed)
-        numbers = value.cpu().numpy().reshape(tuple(sizes.values()))
-        coords = {d: ds.coords[d] for d in sizes if d in ds.coords}
-        attrs = {"long_name": "log-likelihood", "units": "1"}
-        return xr.DataArray(numbers, coords, list(sizes), "log_likelihood", attrs)
+        return log_densities(fitted, ds, self._law(law), steps=steps, probes=probes, seed=seed)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model to one file (a zip of JSON and safetensors, nothing executable), whole or not at all."""
@@ -287,21 +303,8 @@ class Surrogate:
             "coordinates": self.coordinates,
             "noise": self.noise,
             "static": list(self.static),
+            "objective": self.objective,
         }
-
-    def _check_options(self) -> None:
-        if self.process not in FIELD_PROCESSES:
-            process(self.process)
-        if is_ours(self.network):
-            network_config(self.network, (1,))
-        if self.process in FIELD_PROCESSES and self.skip == "plain":
-            raise ValueError(f"process={self.process!r} wants skip='wiener', got 'plain'; leave skip= out")
-        if self.skip not in (*SKIPS, "auto"):
-            raise ValueError(f"skip= wants one of {[*SKIPS, 'auto']}, got {self.skip!r}; choose one of these")
-        if self.noise not in NOISES:
-            raise ValueError(f"noise= wants one of {list(NOISES)}, got {self.noise!r}; choose one of these")
-        if isinstance(self.network, nn.Module) and self.skip == "auto" and self.process not in FIELD_PROCESSES:
-            raise ValueError("a ready-made network= wants a fixed skip=, got 'auto'; choose 'wiener' or 'plain'")
 
 
 def load(path: str | os.PathLike[str], *, network: nn.Module | None = None, device: str | None = None) -> Surrogate:
@@ -324,6 +327,7 @@ def load(path: str | os.PathLike[str], *, network: nn.Module | None = None, devi
     model = Surrogate(layout.variables, (*layout.condition, *layout.maps), options["process"], network, device=device)
     model.skip, model.noise = options["skip"], options["noise"]
     model.coordinates, model.static = options["coordinates"], tuple(options["static"])
+    model.objective = options.get("objective", "denoising")
     if fitted.denoiser is not None:
         fitted.denoiser.to(model._device())
     model.fitted_ = fitted

@@ -29,6 +29,7 @@ class Use(IntEnum):
     ORDER = 3
     WINDOW = 4
     PAIR = 5
+    JUDGE = 6
 
 
 class _Words:

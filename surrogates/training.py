@@ -143,16 +143,23 @@ def rate(progress: float) -> float:
     return min(progress / 0.05, 1.0) * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
 
 
+def batch_at(
+    denoiser: Trained, source: Source, step: int, places: Tensor, seed: int, settings: Settings
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Fields, conditions and their places in a step's batch, on the device of what is trained."""
+    clean, c = source.take(step * settings.batch + places)
+    device = next(denoiser.network.parameters()).device
+    if settings.shift:  # the same law, where the domain is homogeneous and periodic
+        u = uniforms(seed, torch.arange(clean.ndim - 2), step, Use.SHIFT)
+        clean = clean.roll([int(v * n) for v, n in zip(u, clean.shape[2:], strict=True)], list(range(2, clean.ndim)))
+    return clean.to(device), None if c is None else c.to(device), places.to(device)
+
+
 def denoising_loss(
     denoiser: Denoiser, source: Source, step: int, places: Tensor, seed: int, settings: Settings
 ) -> Tensor:
     """(sum of the losses, sum of the Gaussian's floors) over some places of a step's batch."""
-    clean, c = source.take(step * settings.batch + places)
-    device = next(denoiser.parameters()).device
-    clean, c, at = clean.to(device), None if c is None else c.to(device), places.to(device)
-    if settings.shift:  # the same law, where the domain is homogeneous and periodic
-        u = uniforms(seed, torch.arange(clean.ndim - 2), step, Use.SHIFT)
-        clean = clean.roll([int(v * n) for v, n in zip(u, clean.shape[2:], strict=True)], list(range(2, clean.ndim)))
+    clean, c, at = batch_at(denoiser, source, step, places, seed, settings)
     u = (at + uniforms(seed, at, step, Use.LEVEL)) / settings.batch
     sigma = noise_levels_at(u, denoiser.noise_range, law=settings.noise).to(clean)
     noisy = denoiser.corruption.add(clean, sigma, normals(seed, at, step, clean.shape[1:]).to(clean))
