@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from sdesim import arithmetic
 from sdesim.calculus import evaluate
 from sdesim.coefficients import over_space
+from sdesim.eigenmodes import CellTransform, transform_of
 from sdesim.expressions import Expr
 from sdesim.grids import Grid
 from sdesim.orthogonal import Orthogonal
@@ -42,7 +43,7 @@ class WhiteNoise:
         amplitude: as said.
         correlation_time: None for noise white in time; τ > 0 for η in place of Ẇ, dη = −η/τ dt + dW/τ, stationary from
             the start: covariance e^{−|s|/τ}/2τ in time, and white as τ → 0 (Stratonovich where it multiplies the
-            state). Finite volumes alone; the amplitude is that of the start of the step.
+            state, at any dt). Finite volumes alone.
 
     Raises:
         ValueError: a correlation time that is not positive.
@@ -61,6 +62,10 @@ class WhiteNoise:
 @dataclass(frozen=True)
 class ColouredNoise:
     """Noise white in time with a correlation in space of unit variance, times the amplitude (a Q-Wiener process).
+
+    Waves reflect at edges, where the variance is twice as large, and do not see a mask. On grids of unequal cells the
+    waves are the finite volumes' own (`sdesim.eigenmodes`); of a radial grid they are the means over shells, as is its
+    white noise.
 
     Args:
         amplitude: standard deviation of the noise at a point, per √time; an expression as for `WhiteNoise`.
@@ -89,12 +94,13 @@ class ColouredNoise:
 class ConservedNoise:
     """Noise that keeps the integral, ∇·(amplitude × ξ(x, t)) with a white vector field ξ: fluctuating diffusion.
 
-    On the faces of the cells, where the amplitude is that of the mean of both cells; finite volumes alone, on equal
-    cells, with edges that are periodic or of a given flux (through which no noise goes).
+    On the faces of the cells, where the amplitude is that of the mean of both cells, on any grid; finite volumes alone.
+    Edges are periodic, of a given flux (through which no noise goes) or of a given value.
 
     Args:
         amplitude: an expression as for `WhiteNoise`, such as ``"sqrt(2*D*max(u, 0))"`` (Dean and Kawasaki).
-        correlation_time: as for `WhiteNoise`.
+        correlation_time: as for `WhiteNoise`, but with the amplitude of the start of the step: take dt ≪ τ where it
+            depends on the state.
 
     Raises:
         ValueError: a correlation time that is not positive.
@@ -149,8 +155,7 @@ class GaussianField:
             state: which state of the model the field is for: different states draw different noise.
             parameters: values that mean and std may name: numbers, or arrays over the members.
         """
-        transform = SphereTransform(grid) if "lon" in grid.axes else Transform(
-            grid, tuple(kinds) if kinds is not None else no_flux(grid))
+        transform = transform_of(grid, tuple(kinds) if kinds is not None else no_flux(grid))
         index = np.atleast_1d(np.asarray(members))
         known = {**grid.mesh, **{name: _over_members(value, index.size, grid)
                                  for name, value in (parameters or {}).items()}}
@@ -180,28 +185,35 @@ def spectral_density(transform: Transform, length: Length, smoothness: float | N
     >>> bool(np.isclose(spectral_density(transform, 0.1, None)[0], 0.1 * (2 * np.pi) ** 0.5))
     True
     """
+    grid, axes, d = transform.grid, transform.grid.axes, transform.grid.measure
+    if "lon" in axes and isinstance(length, Mapping):
+        raise ValueError(f"on a sphere a correlation has one length; got {dict(length)}")
     if isinstance(transform, SphereTransform):
         return _on_sphere(transform, length, smoothness)
-    axes = transform.grid.axes
     if isinstance(length, Mapping) and set(length) != set(axes):
         raise ValueError(f"length has one entry for each of the axes {', '.join(axes)}; got {', '.join(length)}")
     lengths = {axis: length[axis] if isinstance(length, Mapping) else length for axis in axes}
-    volume, d = math.prod(lengths.values()), len(axes)
+    volume = math.prod(l ** (d - len(axes) + 1 if axis == "r" else 1) for axis, l in lengths.items())
     kappa2 = np.zeros(transform.modal_shape)
     for axis, k in transform.wavenumbers.items():
         kappa2 = kappa2 + (lengths[axis] * k) ** 2
+    density = volume * _unit_density(kappa2, d, smoothness)
+    if "lon" in axes and grid.wraps("lon") and all(grid.closed("lat")):
+        return np.asarray(density * (grid.volumes.sum() / density.sum()))
+    return np.asarray(density)
+
+
+def _unit_density(kappa2: NDArray[np.float64], d: int, smoothness: float | None) -> NDArray[np.float64]:
+    """S/∏ℓᵢ in d dimensions."""
     if smoothness is None:
-        return np.asarray((2.0 * math.pi) ** (d / 2) * volume * np.exp(-0.5 * kappa2))
+        return np.asarray((2.0 * math.pi) ** (d / 2) * np.exp(-0.5 * kappa2))
     nu = smoothness
     log_c = d * math.log(2.0) + d / 2 * math.log(math.pi) + math.lgamma(nu + d / 2) - math.lgamma(nu)
-    log_s = log_c + nu * math.log(2 * nu) + math.log(volume) - (nu + d / 2) * np.log(2 * nu + kappa2)
-    return np.asarray(np.exp(log_s))
+    return np.asarray(np.exp(log_c + nu * math.log(2 * nu) - (nu + d / 2) * np.log(2 * nu + kappa2)))
 
 
-def _on_sphere(transform: SphereTransform, length: Length, smoothness: float | None) -> NDArray[np.float64]:
+def _on_sphere(transform: SphereTransform, length: Any, smoothness: float | None) -> NDArray[np.float64]:
     """The plane's density at k² = l(l+1)/R² (Matérn: Lindgren, Rue & Lindström 2011, §3.3), of unit variance."""
-    if isinstance(length, Mapping):
-        raise ValueError(f"on a sphere a correlation has one length; got {dict(length)}")
     kappa2 = (length * transform.wavenumbers["lat"]) ** 2
     density = np.exp(-0.5 * kappa2) if smoothness is None else (1.0 + kappa2 / (2 * smoothness)) ** -(smoothness + 1)
     l = np.arange(density.shape[0])
@@ -214,7 +226,7 @@ def variance(transform: Transform, density: NDArray[np.float64]) -> NDArray[np.f
 
     Var u(x) = Σ_k S_k φ_k(x)²; along a periodic axis φ² is 1/n everywhere.
     """
-    if isinstance(transform, SphereTransform):
+    if isinstance(transform, SphereTransform | CellTransform):
         return transform.variance(density)
     total = density * transform.weights
     if transform.is_complex:

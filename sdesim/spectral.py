@@ -191,8 +191,8 @@ class Transform:
 
 
 def no_flux(grid: Orthogonal) -> tuple[Kind, ...]:
-    """The kinds of a box with no flux through any edge."""
-    return tuple("neumann" for _ in grid.axes)
+    """The kinds of a grid with no flux through any edge."""
+    return tuple("periodic" if grid.wraps(name) else "neumann" for name in grid.axes)
 
 
 def kind_of(low: Condition, high: Condition) -> Kind | None:

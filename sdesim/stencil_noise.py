@@ -72,7 +72,7 @@ class Noises:
         self.sources: list[Source] = []
         self.fluxes: list[Expr] = []
         self.owners: list[int] = []
-        potentials = {term.name: term.of_state for term in _potentials(self.model)}
+        potentials = {term.name: term.of_state for term in self.model.potential.values()}
         self.amplitudes = {state: substitute(term.amplitude, potentials) for state, term in self.model.noise.items()
                            if not is_zero(term.amplitude)}
         self.cells = {state: self._source(state, 0) for state in self.amplitudes if not self._conserved(state)}
@@ -156,25 +156,18 @@ NOTHING = ((const(0.0), const(0.0)),) * 2
 _EDGE: dict[Any, float] = {Neumann: 0.0, Dirichlet: 2.0**0.5}
 
 
-def _potentials(model: PDE) -> Any:
-    return model.potential.values()
-
-
 def check(model: PDE, state: str, term: Any) -> None:
-    """Refuse noise that finite volumes do not know on this grid or at these edges.
+    """Refuse noise that finite volumes do not know at these edges.
 
     Raises:
-        ValueError: noise that is coloured in space where cells differ; conserved noise with an edge that does not say a
-            value or a flux, or a mask that holds a value; an amplitude of derivatives.
+        ValueError: conserved noise with an edge that does not say a value or a flux, or a mask that holds a value; an
+            amplitude of derivatives.
     """
-    known = {*model.state, *(potential.name for potential in _potentials(model))}
+    known = {*model.state, *(potential.name for potential in model.potential.values())}
     slopes = sorted(free_symbols(term.amplitude) & model.variable_names - known)
     if slopes:
         raise ValueError(f"the noise amplitude of {state} uses {', '.join(slopes)}; it may depend on the states, "
                          "t, the coordinates and the parameters, but not on derivatives")
-    if isinstance(term, ColouredNoise) and not model.grid.is_box:
-        raise ValueError(f"noise of {state} is coloured in space, which finite volumes know on grids of equal cells; "
-                         "use a spectral method (exact, exponential_euler), or WhiteNoise")
     if not isinstance(term, ConservedNoise):
         return
     for axis, sides in model.boundary[state].items():

@@ -79,7 +79,7 @@ def run_group(launch: Launch, programs: Programs, arrays: Arrays, plan: Sequence
         tables = [[xp.asarray(np.array([row[k] for k in p.numbers] or [0.0])) for p in schedule.passes] for row in rows]
         for s in range(steps.count):
             if sheets.sources:
-                noise[...] = xp.asarray(sheets.of_members(arrays.numbers, step, total))
+                noise[...] = xp.asarray(sheets.of_step(arrays.numbers, step, total))
             for p, numbers in zip(schedule.passes, tables[min(s, len(rows) - 1)]):
                 places = [np.int64(roles[k]) for k in (*p.inputs, *p.outputs)]
                 tail = arrays.tail(numbers, steps.start + s * steps.h, step, key, noise)

@@ -3,8 +3,8 @@
 With z independent standard normals in the cells (of conserved noise on their faces) the increment of a step h is
 
     white         √(h/V) z         (√h z where cells differ)
-    coloured      the same with T⁻¹ √S T z for z,    T the transform of the state's edges, S the density of
-                  `sdesim.fields`
+    coloured      the same with T⁻¹ √S T z for z,    T the transform of the grid and the state's edges
+                  (`sdesim.eigenmodes`), S the density of `sdesim.fields`; where cells differ √V T⁻¹ √S T z
     in time τ     the same with `field_memory`'s integrals for √h z.
 
 The kernels draw z and keep the memories themselves; sheets of coloured normals they are given, many steps at once. On
@@ -20,13 +20,14 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sdesim.eigenmodes import transform_of
 from sdesim.fields import spectral_density
 from sdesim.grids import Grid
 from sdesim.kernels.field_memory import gains, stationary
 from sdesim.kernels.field_reference import Sheet, wiener_root
 from sdesim.kernels.spectral_noise import noise_kernel
 from sdesim.models.pde import PDE
-from sdesim.spectral import Transform, kinds_of
+from sdesim.spectral import kinds_of
 from sdesim.stencil_noise import Source
 from sdesim.stencils import Stencil
 
@@ -74,42 +75,46 @@ def colour(model: PDE, source: Source, cells: int = 1) -> Colour:
     assert term is not None  # asked for of coloured sources only
     if cells > 1:
         grid = Grid(**{axis: (*grid.axis(axis)[:2], grid.axis(axis)[2] * cells) for axis in grid.axes})
-    transform = Transform(grid, kinds_of(model, model.state[source.state]))
+    transform = transform_of(grid, kinds_of(model, model.state[source.state]))
     root = np.sqrt(spectral_density(transform, term.length, term.smoothness))
-    return lambda z: transform.inverse(transform.white(z) * root)
+    if grid.is_box:
+        return lambda z: transform.inverse(transform.white(z) * root)
+    size = np.sqrt(grid.volumes)
+    return lambda z: transform.inverse(transform.white(z) * root) * size
 
 
 class Sheets:
-    """Coloured normals of one member after the other, in blocks of `count` steps.
+    """Coloured normals in blocks of steps and members: a block goes through one transform.
 
-    A block goes through one transform; every line of a transform has the same bits in any block.
+    Every line of a transform has the same bits in any block.
     """
 
     def __init__(self, stencil: Stencil, seed: int) -> None:
         self.shape, self.seed = stencil.model.grid.shape, seed
         self.count = sheet_count(stencil)
-        self._block: list[Array] = []
         self.sources = [(stencil.sources[j].number, colour(stencil.model, stencil.sources[j])) for j in stencil.sheets]
+        self._first, self._block = 0, np.empty((0, 0, 0))
 
-    def __call__(self, member: int, step: int, steps: int) -> Array:
-        """z of the steps from `step` on, (sources, steps, *space)."""
-        who, fill = np.array([member], np.int64), noise_kernel()
-        z = np.empty((len(self.sources), steps, *self.shape))
+    def __call__(self, members: NDArray[np.int64], step: int, steps: int) -> Array:
+        """z of the steps from `step` on, (sources, steps, members, *space)."""
+        z, fill = np.empty((len(self.sources), steps, len(members), *self.shape)), noise_kernel()
         for (number, make), sheets in zip(self.sources, z):
             for k in range(steps):
-                fill(sheets[k : k + 1], self.seed, who, step + k, number)
+                fill(sheets[k], self.seed, members, step + k, number)
             sheets[...] = make(sheets)
         return z
 
-    def of_members(self, members: NDArray[np.int64], step: int, end: int) -> Array:
-        """z of one step for all members, (sources, members, *space), from blocks that are kept; steps follow in turn.
+    def of_step(self, members: NDArray[np.int64], step: int, end: int) -> Array:
+        """z of one step for all members, (sources, members, *space), from a block that is kept; steps follow in turn.
 
         The run ends before step `end`.
         """
-        k = step % self.count
-        if k == 0:
-            self._block = [self(int(m), step, min(self.count, end - step)) for m in members]
-        return np.stack([block[:, k] for block in self._block], axis=1)
+        k = step - self._first
+        if step == 0 or k == self._block.shape[1]:
+            most = max(1, self.count // len(members))
+            self._first, k = step, 0
+            self._block = self(members, step, min(most, end - step))
+        return np.asarray(self._block[:, k])
 
 
 def sheet_count(stencil: Stencil) -> int:

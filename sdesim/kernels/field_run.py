@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sdesim.kernels.field_driver import ARGUMENTS, build, encode, entry, machine_code, numbers_in_order
 from sdesim.kernels.field_layout import Layout, aligned
 from sdesim.kernels.field_names import Names
-from sdesim.kernels.field_noise import Sheets, sheet_count
+from sdesim.kernels.field_noise import SHEET_VALUES, Sheets, sheet_count
 from sdesim.kernels.field_plan import Programs, Steps
 from sdesim.kernels.field_static import edge_coordinates, ghost_values, static_arrays
 from sdesim.kernels.field_strip import compile_strip
@@ -83,7 +83,7 @@ class Job:
         statics, edges = arrays_of(self.stencil, self.layout, self.names, own, self.starts[0])
         keep: list[Any] = []
         noise = aligned(self.room)
-        bring = _Bring(self, noise) if self.stencil.sheets else None
+        bring = _Bring(self, noise, last) if self.stencil.sheets else None
         arguments = self._arguments(first, last, statics, edges, noise, keep)
         if bring is not None:
             arguments[ARGUMENTS.index("sheets")] = bring.address
@@ -113,12 +113,17 @@ class Job:
 
 
 class _Bring:
-    """Brings the sheets of coloured noise of one block of members into the kernel's noise, when it calls for them."""
+    """Brings the sheets of coloured noise of a block of members into the kernel's noise, when it calls for them.
 
-    def __init__(self, job: Job, noise: Array) -> None:
-        self.job, self.sheets = job, Sheets(job.stencil, job.seed)
+    Members follow in turn. Where all steps of a member lie in one block of sheets, so do those of members after it.
+    """
+
+    def __init__(self, job: Job, noise: Array, last: int) -> None:
+        self.job, self.sheets, self.last = job, Sheets(job.stencil, job.seed), last
         self.target = noise[len(job.stencil.sources) * job.layout.row_size :].reshape(
             len(job.stencil.sheets), self.sheets.count, *job.layout.shape)
+        self.totals = job.counts.sum(axis=1)
+        self.first, self.block = 0, np.empty((0, 0, 0))
         self.error: BaseException | None = None
         self.callback = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(self.bring)
         self.address = ctypes.cast(self.callback, ctypes.c_void_p).value or 0
@@ -126,8 +131,15 @@ class _Bring:
     def bring(self, m: int, step: int) -> None:
         """The sheets of the steps from `step` on; an error is kept, for none passes through machine code."""
         try:
-            steps = min(self.sheets.count, int(self.job.counts[m].sum()) - step)
-            self.target[:, :steps] = self.sheets(int(self.job.members[m]), step, steps)
+            count, total = self.sheets.count, int(self.totals[m])
+            steps = min(count, total - step)
+            if total > count:
+                self.first, self.block = m, self.sheets(self.job.members[m : m + 1], step, steps)
+            elif not self.first <= m < self.first + self.block.shape[2]:
+                end = min(self.last, m + max(1, SHEET_VALUES // (total * self.job.layout.cells)))
+                most = min(count, int(self.totals[m:end].max()))
+                self.first, self.block = m, self.sheets(self.job.members[m:end], 0, most)
+            self.target[:, :steps] = self.block[:, :steps, m - self.first]
         except BaseException as error:
             self.error = error
             self.target[...] = np.nan

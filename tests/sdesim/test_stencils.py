@@ -8,7 +8,7 @@ import pytest
 from sdesim.boundaries import Dirichlet, Neumann, Periodic, Robin
 from sdesim.calculus import evaluate
 from sdesim.curved import RadialGrid
-from sdesim.fields import ColouredNoise, WhiteNoise
+from sdesim.fields import ConservedNoise, WhiteNoise
 from sdesim.grids import Grid
 from sdesim.kernels.field_bounds import check_diffusivity, peclet, spectra
 from sdesim.kernels.field_reference import Reference
@@ -228,8 +228,9 @@ def test_what_a_stencil_cannot_do_is_refused_by_name():
     grid = Grid(x=(0.0, 1.0, 8), y=(0.0, 1.0, 8))
     with pytest.raises(ValueError, match="advection is one of central, upwind, limited, weno"):
         discretise(PDE(grid, diffusivity=1.0), "downwind")
-    with pytest.raises(ValueError, match="grids of equal cells"):
-        discretise(PDE(RadialGrid(r=(0.0, 1.0, 8)), diffusivity=1.0, noise=ColouredNoise(1.0, 0.1)))
+    with pytest.raises(ValueError, match="a given flux"):
+        discretise(PDE(RadialGrid(r=(0.0, 1.0, 8)), diffusivity=1.0, noise=ConservedNoise(1.0), boundary={
+            "r": Robin(1.0, 1.0, 0.0)}))
     with pytest.raises(ValueError, match="derivatives"):
         discretise(PDE(grid, diffusivity=1.0, noise=WhiteNoise("ddx(u)")))
     with pytest.raises(ValueError, match="not finite"):
