@@ -115,7 +115,8 @@ def describe(name: str, units: Mapping[str, str]) -> dict[str, str]:
 
 
 _COUNTS = {
-    "steps": "steps taken to the last save, each as two halves",
+    "steps": "steps taken to the last save (of an SDE each as two halves)",
+    "right_sides": "right-hand sides evaluated to the last save",
     "rejected_steps": "steps tried and found too long for the tolerance",
 }
 _MEANINGS = {

@@ -15,6 +15,7 @@ from sdesim.integrate import save_plan
 from sdesim.methods import find, rows
 from sdesim.methods.adaptive import Control
 from sdesim.methods.bounded import check_bounds
+from sdesim.methods.field_control import FieldControl
 from sdesim.methods.method import Method
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
@@ -35,7 +36,7 @@ class Choice:
     dt: float | None
     reason: str
     steps: NDArray[np.float64] | None = None
-    control: Control | None = None
+    control: Control | FieldControl | None = None
 
 
 def choose(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sdesim import fourier
 from sdesim.calculus import evaluate
 from sdesim.kernels.field_reference import Sheet
+from sdesim.methods.field_control import FieldControl
 from sdesim.methods.method import Method
 from sdesim.methods.modal import ModalModel, split
 from sdesim.models.pde import PDE, entries
@@ -38,7 +39,8 @@ class FieldResult:
 
 def integrate(model: PDE, method: Method, initial: NDArray[np.float64], parameters: Mapping[str, Any],
               times: NDArray[np.float64], dt: float | None, *, seed: int, members: NDArray[np.int64],
-              backend: str = "kernel", threads: int = 1, sheet: Sheet | None = None) -> FieldResult:
+              backend: str = "kernel", threads: int = 1, sheet: Sheet | None = None,
+              control: FieldControl | None = None) -> FieldResult:
     """Integrate an ensemble of fields.
 
     Args:
@@ -66,7 +68,7 @@ def integrate(model: PDE, method: Method, initial: NDArray[np.float64], paramete
         from sdesim.stencil_integrate import stencil_run
 
         return FieldResult(*stencil_run(model, method.name, initial, values, times, dt, seed=seed, members=members,
-                                        backend=backend, threads=threads, sheet=sheet))
+                                        backend=backend, threads=threads, sheet=sheet, control=control))
     if method.kind != "spectral":
         raise ValueError(f"{method.name} is a method of kind {method.kind!r}; fields need 'stencil', 'implicit' or "
                          "'spectral'")

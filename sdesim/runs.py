@@ -18,11 +18,13 @@ from sdesim.ensemble import distributions, draw, member_numbers
 from sdesim.forecast import foresee
 from sdesim.initial import coefficient_fields, is_field, is_list, over_members, pde_initial, sde_initial
 from sdesim.kernels.field_reference import Sheet
+from sdesim.methods.adaptive import Control
 from sdesim.methods.bounded import ALIVE, bounded
+from sdesim.methods.field_control import FieldControl
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
 from sdesim.own_steps import followed
-from sdesim.richardson import errors
+from sdesim.richardson import TIGHTER, errors
 from sdesim.tolerance import adaptive_choice
 
 DEVICES = ("cpu", "cuda", "reference")
@@ -115,7 +117,8 @@ class Run:
 
     def steps(self) -> NDArray[np.float64] | None:
         """The longest step of each member, None where the method takes none or all take `choice.dt`."""
-        if self.choice.dt is not None or not isinstance(self.model, PDE) or self.choice.method.kind == "spectral":
+        settled = self.choice.dt is not None or self.choice.control is not None
+        if settled or not isinstance(self.model, PDE) or self.choice.method.kind == "spectral":
             return self.choice.steps
         from sdesim.stencil_integrate import steps_of
 
@@ -140,7 +143,7 @@ class Run:
                 return states, np.where(np.isfinite(states).all(axis=(0, 1)), 0, 1).astype(np.int8), {}
             step = self.choice.dt or 1.0  # an SDE's choice always has a step
             model, method = self.model, self.choice.method
-            if self.choice.control is not None:
+            if isinstance(self.choice.control, Control):
                 free = integrate_adaptive.integrate_adaptive(model, method, start, own, self.clock, step,
                                                              self.choice.control, **common)  # fmt: skip
                 return free.states, free.status, dict(zip(("steps", "rejected_steps"), free.steps, strict=True))
@@ -151,9 +154,11 @@ class Run:
             return flat.states, flat.status, {}
         if self.choice.steps is not None:
             return self._own_steps(positions, threads)
-        field = integrate_field.integrate(
-            self.model, self.choice.method, start, own, self.clock, self.choice.dt, sheet=self.sheet, **common
-        )
+        control = self.choice.control if isinstance(self.choice.control, FieldControl) else None
+        if control is not None and self.sheet is not None and self.sheet.halves:
+            control = control.tightened(TIGHTER)
+        field = integrate_field.integrate(self.model, self.choice.method, start, own, self.clock, self.choice.dt,
+                                          sheet=self.sheet, control=control, **common)  # fmt: skip
         return field.states, field.status, dict(field.notes)
 
     def part(self, positions: slice | NDArray[np.int64]) -> Run:
@@ -226,12 +231,13 @@ def prepare(
     else:
         state, record = pde_initial(model, initial, numbers, values, **how)
     if "rtol" in call:
-        choice = adaptive_choice(model, call["method"], call["dt"], clock, call["rtol"], call["atol"])
+        choice = adaptive_choice(model, call["method"], call["dt"], clock, call["rtol"], call["atol"], state,
+                                 values)  # fmt: skip
     else:
         choice = choose(model, call["method"], call["dt"], clock, state, values)
     check_device(model, choice.method, device)
     if isinstance(model, PDE):
-        foresee(model, choice, clock, state, values)
+        foresee(model, choice if choice.control is None else replace(choice, dt=None), clock, state, values)
     if isinstance(model, SDE) and choice.method.kind != "law":
         _check_start(model, state, values, float(clock[0]))
     kept = {

@@ -72,6 +72,8 @@ def simulate(
         at most (atol + rtol·|x|)·√(h/dt): the error at the end is proportional to them. atol may be one for each state
         (default rtol/1000). Members have steps of their own (`steps`, `rejected_steps`) on the Wiener paths of a run
         with fixed dt. Methods that such steps would bias are refused; see the column "adaptive" of `sim.methods()`.
+        Of a field without noise (rk45, rkl2, rkc) a step errs by at most atol + rtol·|u| in every cell, dt (a tenth of
+        the span) is the longest one, saves are met exactly, and the error at the end is proportional to both.
     seed : an integer from 0 to 2⁶⁴ − 1. With the member's number it fixes every random draw.
     dtype : "float64" or "float32", the precision of what is stored. For SDEs with fixed steps, without bounds and
         jumps, it is also that of the arithmetic and of the noise, which in float32 has numbers of its own and takes

@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 from sdesim.choice import Choice, choose
 from sdesim.methods import rows
 from sdesim.methods.adaptive import control, refusal
+from sdesim.methods.field import embedded_of
+from sdesim.methods.field_control import FieldControl
+from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
 
 _ATOL = 1e-3  # atol if only rtol is given, over rtol
 
 
 def adaptive_choice(
-    model: Any, name: str | None, dt: float | None, clock: NDArray[np.float64], rtol: float | None, atol: Any
+    model: Any, name: str | None, dt: float | None, clock: NDArray[np.float64], rtol: float | None, atol: Any,
+    initial: NDArray[np.float64], parameters: Mapping[str, Any],
 ) -> Choice:
     """The method for a model and the control of its steps; dt is the longest step.
 
@@ -27,11 +31,12 @@ def adaptive_choice(
     tolerances that are none.
 
     >>> geometric = SDE({"x": "x"}, {"x": "x"})
-    >>> adaptive_choice(geometric, None, None, np.array([0.0, 1.0]), 1e-3, None).method.name
+    >>> adaptive_choice(geometric, None, None, np.array([0.0, 1.0]), 1e-3, None, np.ones((1, 1)), {}).method.name
     'milstein'
     """
     if not isinstance(model, SDE):
-        raise ValueError("rtol and atol choose the steps of an SDE; for a field give dt, or leave it to the method")
+        return _for_field(model, name, dt, clock, FieldControl(*tolerances(tuple(model.state), rtol, atol)), initial,
+                          parameters)  # fmt: skip
     numbers = tolerances(model.states, rtol, atol)
     gaps = np.diff(clock)
     step = dt if dt is not None else float(gaps.min()) if gaps.size else 1.0
@@ -46,6 +51,48 @@ def adaptive_choice(
     largest = "the shortest interval between save times" if dt is None else "dt"
     reason = f"{choice.reason}; steps are {largest} over powers of 2, by the difference of one step from two halves"
     return replace(choice, control=control(model, choice.method, *numbers), reason=reason)
+
+
+def _for_field(
+    model: PDE, name: str | None, dt: float | None, clock: NDArray[np.float64], control: FieldControl,
+    initial: NDArray[np.float64], parameters: Mapping[str, Any],
+) -> Choice:  # fmt: skip
+    if model.noise:
+        raise ValueError("rtol and atol choose the steps of a field without noise: a step that is taken or refused "
+                         "after a look at its noise is no longer independent of it, which biases the law; give dt "
+                         "(and certify=True for an estimate of its error)")  # fmt: skip
+    if name is None:
+        choice = choose(model, None, dt, clock, initial, parameters)
+        if choice.method.name.startswith("exact"):
+            return replace(choice, reason=f"{choice.reason}: no error in time, whatever the tolerance")
+        name, why = _by_stiffness(model, control, clock)
+    else:
+        why = "asked for"
+    longest = dt if dt is not None else float(clock[-1] - clock[0]) or 1.0
+    choice = choose(model, name, longest, clock, initial, parameters)
+    embedded_of(choice.method)
+    most = "a tenth of the span" if dt is None else f"{dt:g}"
+    reason = f"{why}; each member's steps by the estimate of their error, none longer than {most}"
+    return replace(choice, dt=dt, steps=None, control=control, reason=reason)
+
+
+def _by_stiffness(model: PDE, control: FieldControl, clock: NDArray[np.float64]) -> tuple[str, str]:
+    """Dormand & Prince's order 5 or a stabilised order 2, by the model's own parameters: the same for every member.
+
+    To be stable over a time T the first needs 6 ρT/3.3 right-hand sides, ρ the largest rate of diffusion; in N steps
+    the second has √(1.53 ρT N), and N ≈ 10/√tolerance.
+    """
+    from sdesim.stencil_integrate import stiffness
+
+    rate = stiffness(model, float(clock[0]))
+    if rate is None:
+        return "rkc", "a diffusivity that changes with the state or is a member's own: stabilised explicit, order 2"
+    tolerance = control.rtol or min(1e-3, *control.atol)
+    turns, steps = rate * float(clock[-1] - clock[0]), 10.0 / math.sqrt(tolerance)
+    single, stabilised = 6.0 * turns / 3.3, math.sqrt(1.53 * turns * steps)
+    if single <= stabilised:
+        return "rk45", f"not stiff (stability takes {single:.2g} right-hand sides): order 5"
+    return "rkc", f"stiff (order 5 would take {single:.2g} right-hand sides to be stable): stabilised, order 2"
 
 
 def tolerances(states: tuple[str, ...], rtol: Any, atol: Any) -> tuple[float, tuple[float, ...]]:

@@ -23,10 +23,10 @@ from sdesim.methods.field import Spectrum
 from sdesim.stencils import Stencil
 
 Array = NDArray[np.float64]
-_UPWIND = {"upwind": 1.0, "limited": 2.3, "weno": 2.3}
+UPWIND = {"upwind": 1.0, "limited": 2.3, "weno": 2.3}
 """Bound on transport's eigenvalues over that of upwind values; 2.3 keeps SSPRK3 of 0.9 its limit within Δ/2v, the
 step up to which forward Euler with limited values makes no new extremes (Sweby 1984)."""
-_LIMITED = 8.0  # Σ of |coefficient| that two faces of twice-limited slopes can have, 4 each
+LIMITED = 8.0  # Σ of |coefficient| that two faces of twice-limited slopes can have, 4 each
 
 
 def spectra(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, times: Sequence[float]) -> list[Spectrum]:
@@ -45,7 +45,7 @@ def spectra(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, tim
         env |= {"t": np.float64(t), **_steepness(stencil, parameters, initial, t)}
         with np.errstate(all="ignore"):
             bounds = np.fmax(bounds, _bounds(stencil, env, members))
-    bounds[:2] *= _ghost_factor(stencil, parameters, times)
+    bounds[:2] *= ghost_factor(stencil, parameters, times)
     if not np.all(np.isfinite(bounds[:2])):
         raise ValueError("the diffusivity or velocity is not finite at the initial state; write the expressions so "
                          "that they are, for example with max(…) or where(…)")
@@ -110,10 +110,10 @@ def _bounds(stencil: Stencil, env: Mapping[Any, Any], members: int) -> Array:
         d, v, r = (_slopes(stencil, term, env) for term in (diffusion, transport, reaction))
         sums = [sum(part.values(), np.zeros(1)) for part in (d, v, r)]
         if state in stencil.extra:
-            sums[0] = sums[0] + _LIMITED * np.asarray(evaluate([stencil.extra[state]], env)[0])
+            sums[0] = sums[0] + LIMITED * np.asarray(evaluate([stencil.extra[state]], env)[0])
         radius = [_largest(total, members) for total in sums]
-        if stencil.advection in _UPWIND:
-            radius[0], radius[1] = radius[0] + _UPWIND[stencil.advection] * radius[1], 0.5 * radius[1]
+        if stencil.advection in UPWIND:
+            radius[0], radius[1] = radius[0] + UPWIND[stencil.advection] * radius[1], 0.5 * radius[1]
             drift = np.zeros(members)
         else:
             drift = _largest(_drift(d, v), members)
@@ -152,7 +152,7 @@ def _largest(values: Array, members: int) -> Array:
     return np.full(members, rows.max(axis=1))
 
 
-def _ghost_factor(stencil: Stencil, parameters: Mapping[str, Any], times: Sequence[float]) -> Array:
+def ghost_factor(stencil: Stencil, parameters: Mapping[str, Any], times: Sequence[float]) -> Array:
     """max(1, |B|) over all edges: a ghost that amplifies its cell makes the matrix stiffer."""
     factor = np.ones(1)
     for state, axes in enumerate(stencil.ghosts):

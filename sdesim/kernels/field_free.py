@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.coefficients import of_member
-from sdesim.kernels.field_bounds import _ghost_factor as ghost_factor
+from sdesim.kernels.field_bounds import ghost_factor
 from sdesim.kernels.field_pairs import Pairs
 from sdesim.kernels.field_reference import Reference
 from sdesim.kernels.field_static import static_arrays
-from sdesim.methods.field import METHODS, SPARE, FieldMethod, Spectrum
+from sdesim.methods.field import SPARE, FieldMethod, Spectrum, embedded_of
 from sdesim.methods.field_control import (
     GROWTH,
     STEP_LIMIT,
@@ -102,15 +102,11 @@ def task(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, Any], b
 
     Raises ValueError for a method without such an estimate.
     """
-    if method.embedded is None:
-        able = ", ".join(m.name for m in METHODS if m.embedded is not None)
-        raise ValueError(f"{method.name} has no estimate of its error to choose steps by: with rtol or atol use one of "
-                         f"{able}, or leave them out and give dt")
     edges = ghost_factor(stencil, parameters, looked) * np.ones(len(members))
     rates = np.array([[b.diffusion + b.reaction for b in bounds], [b.advection for b in bounds]])
     most = dt if dt is not None else 0.1 * float(times[-1] - times[0]) or 1.0
     out = np.empty((len(times) - 1, *initial.shape))
-    pairs = Pairs(stencil, method.embedded, control)
+    pairs = Pairs(stencil, embedded_of(method), control)
     return Task(method.name, pairs, parameters, rates, edges, initial, times, most, members, out)
 
 

@@ -11,8 +11,7 @@ from operator import add
 
 from sdesim.calculus import differentiate, substitute, walk
 from sdesim.expressions import Expr, const, is_zero, load, symbol
-from sdesim.kernels.field_bounds import _LIMITED as LIMITED
-from sdesim.kernels.field_bounds import _UPWIND as UPWIND
+from sdesim.kernels.field_bounds import LIMITED, UPWIND
 from sdesim.kernels.field_schedule import rewrite_loads
 from sdesim.stencils import Stencil
 
@@ -30,17 +29,17 @@ def row_sums(stencil: Stencil) -> list[tuple[Expr, Expr]]:
     """
     upwind, rows = UPWIND.get(stencil.advection), []
     for state, terms in enumerate(zip(*stencil.terms.values())):
-        diffusion, transport, reaction = (_sum(stencil, term) for term in terms)
+        diffusion, transport, reaction = (slope_sum(stencil, term) for term in terms)
         if state in stencil.extra:
             diffusion = diffusion + stencil.extra[state] * LIMITED
         real = diffusion + reaction if upwind is None else (diffusion + reaction) + transport * upwind
         rows.append((_flat(real), _flat(transport if upwind is None else transport * 0.5)))
     names = {n.value if n.op == "symbol" else n.value[0] for row in rows for n in walk(row)
              if n.op in ("symbol", "load")}
-    return rows if names & {"t", *stencil.model.state} and not getattr(stencil, "potentials", {}) else []
+    return rows if names & {"t", *stencil.model.state} and not stencil.potentials else []
 
 
-def _sum(stencil: Stencil, term: Expr) -> Expr:
+def slope_sum(stencil: Stencil, term: Expr) -> Expr:
     """Σ |∂term/∂u| over the state values that the term loads."""
     states = set(stencil.model.state)
     loads = dict.fromkeys(n.value for n in walk([term]) if n.op == "load" and n.value[0] in states)

@@ -151,7 +151,7 @@ def rkc_stages(h: float, spectrum: Spectrum) -> int:
     """Fewest stages, at least 2, within whose reach h(ρ + reaction) is, with 5 % to spare.
 
     >>> rkc_stages(1.0, Spectrum(diffusion=40.0))
-    8
+    9
     """
     reach = SPARE * h * (spectrum.diffusion + spectrum.reaction)
     s = max(2, math.floor(math.sqrt(1.0 + 1.5 * reach)))
@@ -243,3 +243,17 @@ METHODS = (
     ),
 )  # fmt: skip
 FIELD_METHODS: dict[str, FieldMethod] = {method.name: method for method in METHODS}
+
+
+def embedded_of(method: Method) -> Embedded:
+    """A method's form with an estimate of its error; ValueError where it has none, with those that have.
+
+    >>> embedded_of(FIELD_METHODS["rk45"]).power
+    5
+    """
+    embedded = getattr(method, "embedded", None)
+    if not isinstance(embedded, Embedded):
+        able = ", ".join(m.name for m in METHODS if m.embedded is not None)
+        raise ValueError(f"{method.name} has no estimate of its error to choose steps by: with rtol or atol use one of "
+                         f"{able}, or leave them out and give dt")
+    return embedded
