@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from importlib import metadata
+from itertools import product
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,8 +32,14 @@ _PACK = 64  # lines: a multiple of what ducc0 takes at once, so that a cut chang
 _own = threading.local()
 
 
-@lru_cache(maxsize=4)
-def _choose(wanted: str | None) -> str:
+@lru_cache(maxsize=1)
+def library() -> str:
+    """Name of the library that transforms: "numpy" (which has SciPy's for cosines and sines) or "ducc0".
+
+    >>> library() in LIBRARIES
+    True
+    """
+    wanted = os.environ.get("SDESIM_FFT") or None
     if wanted not in (None, *LIBRARIES):
         raise ValueError(f"SDESIM_FFT is {' or '.join(LIBRARIES)}; got {wanted!r}")
     if wanted == "numpy":
@@ -46,15 +53,7 @@ def _choose(wanted: str | None) -> str:
     return "ducc0"
 
 
-def library() -> str:
-    """Name of the library that transforms: "numpy" (which has SciPy's for cosines and sines) or "ducc0".
-
-    >>> library() in LIBRARIES
-    True
-    """
-    return _choose(os.environ.get("SDESIM_FFT") or None)
-
-
+@lru_cache(maxsize=2)
 def version() -> str:
     """The library and its version, as files record it.
 
@@ -78,6 +77,21 @@ def shared(threads: int) -> Iterator[None]:
             _own.pool, _own.threads = None, 1
 
 
+def in_parts(count: int, work: Callable[[range], object]) -> None:
+    """work(range(count)), in parts at once where threads share this thread's work; see `shared`.
+
+    >>> in_parts(3, print)
+    range(0, 3)
+    """
+    parts = int(getattr(_own, "threads", 1))
+    if parts <= 1:
+        work(range(count))
+        return
+    edges = [count * k // parts for k in range(parts + 1)]
+    for done in [_own.pool.submit(work, range(*ends)) for ends in zip(edges[:-1], edges[1:])]:
+        done.result()
+
+
 def waves(field: Array, dimension: int, axes: Sequence[int], out: Array | None = None) -> Array:
     """Complex coefficients of real fields along some of the axes of space, the last of them halved.
 
@@ -96,9 +110,9 @@ def waves(field: Array, dimension: int, axes: Sequence[int], out: Array | None =
         shape = list(field.shape)
         shape[last] = shape[last] // 2 + 1
         out = np.empty(shape, np.result_type(field.dtype, np.complex64))
-    _along(_rfft, dimension, last, field, out)
+    _along("waves", dimension, last, field, out)
     for axis in axes[:-1]:
-        _along(_fft, dimension, axis, out, out)
+        _along("forth", dimension, axis, out, out)
     return out
 
 
@@ -120,9 +134,9 @@ def field_of(coefficients: Array, dimension: int, axes: Sequence[int], cells: in
         out = np.empty(shape, coefficients.real.dtype)
     for axis in axes[:-1]:
         scratch = np.empty(coefficients.shape, coefficients.dtype) if scratch is None else scratch
-        _along(_ifft, dimension, axis, coefficients, scratch)
+        _along("back", dimension, axis, coefficients, scratch)
         coefficients = scratch
-    _along(_irfft, dimension, last, coefficients, out)
+    _along("field", dimension, last, coefficients, out)
     return out
 
 
@@ -137,29 +151,32 @@ def real(values: Array, dimension: int, name: str, number: int, axis: int, out: 
     """
     if out is None:
         out = np.empty(values.shape, np.result_type(values.dtype, np.float32))
-    _along(partial(_real, name, number), dimension, axis, values, out)
+    _along(f"{name}{number}", dimension, axis, values, out)
     return out
 
 
-def _along(transform: Work, dimension: int, axis: int, source: Array, target: Array) -> None:
+def _along(transform: str, dimension: int, axis: int, source: Array, target: Array) -> None:
     """Transform along one axis. ducc0 takes packs of lines and rounds a rest in another way: it gets field by field."""
-    if library() == "numpy":
-        _lines(transform, axis, source, target, 1)
+    name = library()
+    if name == "numpy":
+        _lines(_WORK[name, transform], axis, source, target, 1)
         return
     lead = source.ndim - dimension
+    if lead == 0 or (lead == 1 and len(source) == 1):
+        _lines(_WORK[name, transform], axis, source, target, _PACK)
+        return
     fields = (a.reshape(-1, *a.shape[lead:]) for a in (source, target))
     for x, y in zip(*fields, strict=True):
-        _lines(transform, axis, x, y, _PACK)
+        _lines(_WORK[name, transform], axis, x, y, _PACK)
 
 
 def _lines(transform: Work, axis: int, source: Array, target: Array, pack: int) -> None:
     """Transform along one axis, the lines cut into whole packs for the threads that share this thread's work."""
     count = int(getattr(_own, "threads", 1))
-    others = [k for k in range(-source.ndim, 0) if k != axis]
-    if count <= 1 or not others:
+    if count <= 1 or source.ndim < 2:
         transform(source, axis, target)
         return
-    across = max(others, key=lambda k: source.shape[k])
+    across = max((k for k in range(-source.ndim, 0) if k != axis), key=lambda k: source.shape[k])
     lines = source.shape[across]
     edges = sorted({lines} | {lines * k // (count * pack) * pack for k in range(count)})
     cuts: list[Any] = [(..., slice(*ends), *(slice(None),) * (-1 - across)) for ends in zip(edges[:-1], edges[1:])]
@@ -172,38 +189,7 @@ def _quietly(transform: Work, source: Array, axis: int, target: Array) -> None:
         transform(source, axis, target)
 
 
-def _rfft(x: Array, axis: int, out: Array) -> None:
-    if library() == "numpy":
-        np.fft.rfft(x, axis=axis, norm="ortho", out=out)
-    else:
-        _ducc().r2c(x, axes=[x.ndim + axis], out=out, inorm=1)
-
-
-def _fft(x: Array, axis: int, out: Array) -> None:
-    if library() == "numpy":
-        np.fft.fft(x, axis=axis, norm="ortho", out=out)
-    else:
-        _ducc().c2c(x, axes=[x.ndim + axis], out=out, inorm=1)
-
-
-def _ifft(x: Array, axis: int, out: Array) -> None:
-    if library() == "numpy":
-        np.fft.ifft(x, axis=axis, norm="ortho", out=out)
-    else:
-        _ducc().c2c(x, axes=[x.ndim + axis], out=out, inorm=1, forward=False)
-
-
-def _irfft(x: Array, axis: int, out: Array) -> None:
-    if library() == "numpy":
-        np.fft.irfft(x, n=out.shape[axis], axis=axis, norm="ortho", out=out)
-    else:
-        _ducc().c2r(x, axes=[x.ndim + axis], lastsize=out.shape[axis], out=out, inorm=1, forward=False)
-
-
-def _real(name: str, number: int, x: Array, axis: int, out: Array) -> None:
-    if library() == "ducc0":
-        getattr(_ducc(), name)(np.asarray(x, out.dtype), type=number, axes=[x.ndim + axis], inorm=1, out=out)
-        return
+def _scipy(name: str, number: int, x: Array, axis: int, out: Array) -> None:
     from scipy import fft
 
     if x is not out:
@@ -213,7 +199,26 @@ def _real(name: str, number: int, x: Array, axis: int, out: Array) -> None:
         out[...] = result
 
 
-def _ducc() -> Any:
-    import ducc0
+def _ducc0(name: str, options: Mapping[str, Any], x: Array, axis: int, out: Array) -> None:
+    from ducc0 import fft
 
-    return ducc0.fft
+    if name == "c2r":
+        fft.c2r(x, axes=(x.ndim + axis,), lastsize=out.shape[axis], out=out, inorm=1, forward=False)
+    else:
+        getattr(fft, name)(np.asarray(x, out.dtype) if name[0] == "d" else x, axes=(x.ndim + axis,), out=out, inorm=1,
+                           **options)
+
+
+_WORK: dict[tuple[str, str], Work] = {
+    ("numpy", "waves"): lambda x, axis, out: np.fft.rfft(x, axis=axis, norm="ortho", out=out),
+    ("numpy", "forth"): lambda x, axis, out: np.fft.fft(x, axis=axis, norm="ortho", out=out),
+    ("numpy", "back"): lambda x, axis, out: np.fft.ifft(x, axis=axis, norm="ortho", out=out),
+    ("numpy", "field"): lambda x, axis, out: np.fft.irfft(x, n=out.shape[axis], axis=axis, norm="ortho", out=out),
+    ("ducc0", "waves"): partial(_ducc0, "r2c", {}),
+    ("ducc0", "forth"): partial(_ducc0, "c2c", {}),
+    ("ducc0", "back"): partial(_ducc0, "c2c", {"forward": False}),
+    ("ducc0", "field"): partial(_ducc0, "c2r", {}),
+}
+for _name, _number in product(("dct", "dst"), (2, 3, 4)):
+    _WORK["numpy", f"{_name}{_number}"] = partial(_scipy, _name, _number)
+    _WORK["ducc0", f"{_name}{_number}"] = partial(_ducc0, _name, {"type": _number})

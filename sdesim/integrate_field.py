@@ -11,7 +11,8 @@ import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ from sdesim.methods.field_control import FieldControl
 from sdesim.methods.method import Method
 from sdesim.methods.modal import ModalModel, split
 from sdesim.models.pde import PDE, entries
+
+if TYPE_CHECKING:
+    from sdesim.kernels.spectral_trace import Program
 
 SHARED_CELLS = 1 << 18  # a transform of fewer cells takes less time than handing it to threads
 BLOCK_VALUES = 1 << 16  # cells times members of a block: ½ MB for each array, so that a few stay in the cache
@@ -99,18 +103,22 @@ def modal_form(model: PDE, method: Method) -> ModalModel:
     return split(model, linear_reaction=linear, scheme=scheme)
 
 
+@lru_cache(maxsize=8)
+def _program(model: PDE, method: Method) -> Program:
+    """The traced program; kept for the next run of the same model."""
+    from sdesim.kernels.spectral_trace import trace
+
+    return trace(method, modal_form(model, method))
+
+
 def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], parameters: dict[str, Any],
                   times: NDArray[np.float64], dt: float | None, *, seed: int, members: NDArray[np.int64],
                   backend: str, threads: int, sheet: Sheet) -> FieldResult:
     if dt is None and not method.name.startswith("exact"):
         raise ValueError(f"{method.name} needs a step: give dt")
-    form = modal_form(model, method)
+    program = _program(model, method) if backend == "kernel" else None
+    form = modal_form(model, method) if program is None else program.form
     _check_diffusivity(model, parameters, members)
-    program = None
-    if backend == "kernel":
-        from sdesim.kernels.spectral_trace import trace
-
-        program = trace(method.step, form)
     block = max(1, min(BLOCK_VALUES // model.grid.size, -(-members.size // threads)))
     cuts = [slice(first, min(first + block, members.size)) for first in range(0, members.size, block)]
     states = np.empty((times.size, *initial.shape))
@@ -124,7 +132,7 @@ def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], para
             own = {name: value[cut] if np.ndim(value) else value for name, value in parameters.items()}
             lifts = lift_values(form, own)
             u = [transform.forward(initial[i, cut] - lifts[i]) for i, transform in enumerate(form.transforms)]
-            stepper = (Reference(method.step, form, u, own, seed, members[cut], sheet) if program is None else
+            stepper = (Reference(method, form, u, own, seed, members[cut], sheet) if program is None else
                        Fused(program, u, own, seed, members[cut]))
             states[0, :, cut] = initial[:, cut]
             _advance(stepper, form, times, dt, lifts, states[:, :, cut], 2 if sheet.halves else 1)
@@ -132,7 +140,7 @@ def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], para
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         for _ in pool.map(run, cuts):
             pass
-    finite = np.isfinite(states).all(axis=(0, 1, *range(3, states.ndim)))
+    finite = _finite(states)
     steps = sum(steps_between(a, b, dt) for a, b in zip(times[:-1], times[1:]))
     return FieldResult(states, np.where(finite, 0, 1).astype(np.int8), {
         "discretisation": "finite-volume eigenvalues" if method.name == "exact_fv" else "spectral", "steps": steps,
@@ -150,8 +158,19 @@ def _advance(stepper: Any, form: ModalModel, times: NDArray[np.float64], dt: flo
         for k in range(count):
             stepper.step(float(start) + k * h, h, number)
             number += 1
-        for i, transform in enumerate(form.transforms):
-            np.add(transform.inverse(stepper.u[i]), lifts[i], out=out[save, i])
+        for i in range(len(form.transforms)):
+            stepper.field(i, out[save, i])
+            if np.ndim(lifts[i]) or lifts[i]:
+                out[save, i] += lifts[i]
+
+
+def _finite(states: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which members (times, states, members, *space) are finite throughout: a finite sum has finite terms."""
+    with np.errstate(all="ignore"):
+        whole: NDArray[np.bool_] = np.isfinite(states.sum(axis=(0, 1, *range(3, states.ndim))))
+    for k in np.flatnonzero(~whole):
+        whole[k] = np.isfinite(states[:, :, k]).all()
+    return whole
 
 
 def lift_values(form: ModalModel, parameters: Mapping[str, Any]) -> list[Any]:

@@ -6,8 +6,9 @@ those of its fluxes, the step keeps
 
     h (r₀ + max_k (r₁ k + r₂ k²)/(1 + λ_k h)) ≤ c,      k up to π/Δ,
 
-c = ¼ for order 4 and 0.02 for order 1: for transport h ≈ 4c²D/v² where diffusion is strong, the Courant number c/π
-where it is weak; for Cahn and Hilliard's ∇·(f(u)∇u) − κ∇⁴u h ≈ 4c²κ/f². It is the span over a power of two.
+c = ¼ for order 4, 0.02 for order 1, a multistep method's own: for transport h ≈ 4c²D/v² where diffusion is strong, the
+Courant number c/π where it is weak; for Cahn and Hilliard's ∇·(f(u)∇u) − κ∇⁴u h ≈ 4c²κ/f². It is the span over a power
+of two.
 
 The rates are those of a state, and grow where it does: after a run each save is looked at, and from the one before the
 first that asks for a shorter step the member is integrated again with that step (without noise; with noise, whose
@@ -52,7 +53,7 @@ def fitting(model: PDE, method: Method, states: Array, parameters: Mapping[str, 
     >>> fitting(model, find("etdrk4", ("spectral",)), np.ones((1, 2, 8)), {}, 0.0, 1.0)
     array([0.0625, 0.0625])
     """
-    aim = 0.25 if (method.order or 1.0) > 2 else 0.02
+    aim = method.reach or (0.25 if (method.order or 1.0) > 2 else 0.02)
     members = states.shape[1]
     steps = np.full(members, span)
     for name in model.state:

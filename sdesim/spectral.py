@@ -110,7 +110,11 @@ class Transform:
     def inverse(self, modes: NDArray[Any], out: NDArray[Any] | None = None, scratch: NDArray[Any] | None = None,
                 ) -> NDArray[Any]:
         """Field (…, *grid.shape) of its modes (…, *modal_shape); see `sdesim.spectral.inverse`."""
-        return inverse(modes, self.kinds, self.grid.shape, out, scratch)
+        return inverse(modes, self.kinds, self._space, out, scratch)
+
+    @cached_property
+    def _space(self) -> tuple[int, ...]:
+        return self.grid.shape
 
     def white(self, normals: NDArray[Any], out: NDArray[Any] | None = None, scratch: NDArray[Any] | None = None,
               ) -> NDArray[Any]:

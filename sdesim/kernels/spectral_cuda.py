@@ -7,7 +7,7 @@ comes from the same bodies as the LLVM kernels, so it computes the same bits.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from sdesim.calculus import evaluate
 from sdesim.kernels.cuda import PRELUDE, compile_for_host
 from sdesim.kernels.machines import CMachine
-from sdesim.kernels.spectral_pointwise import Body, member_strides
+from sdesim.kernels.spectral_pointwise import Body, Launch, lane
+from sdesim.kernels.spectral_trace import base
 from sdesim.streams import Purpose, normal_pair, seed_key
 
-_PASS = "i64 members, i64 cells, double* const* out, const double* const* in, const i64* stride, const double* scalars"
+_PASS = "i64 members, i64 first, i64 places, double* const* array, const i64* stride, const double* scalars"
 _NOISE = "double* out, const i64* members, i64 count, i64 rows, i64 cells, u64 step, u64 word, u64 k0, u64 k1"
 
 
@@ -31,24 +32,30 @@ def pass_source(body: Body, name: str) -> str:
     >>> from sdesim.parsing import parse
     >>> print(pass_source(body({"v": parse("a*u")}, ["a"]), "scale").split("{", 1)[1])
     <BLANKLINE>
-      const i64 i = blockIdx.x*(i64)blockDim.x + threadIdx.x, e = blockIdx.y;
-      if (i >= cells) return;
+      const i64 i = first + blockIdx.x*(i64)blockDim.x + threadIdx.x, e = blockIdx.y;
+      if (i >= first + places) return;
       const double v0 = scalars[0*members + e];
-      const double v1 = in[0][e*stride[1] + i];
+      const double v1 = array[1][e*stride[1] + i];
       const double v2 = v0 * v1;
-      out[0][e*stride[0] + i] = v2;
+      array[0][e*stride[0] + i] = v2;
     }
     <BLANKLINE>
     """
-    m, shift = CMachine(), len(body.outputs)
-    place = "i" if body.stride == 1 else f"{body.stride}*i"
+    m = CMachine()
+    targets = {name: k for k, name in enumerate(body.targets)}
+    sources = {name: k + len(targets) for k, name in enumerate(body.sources)}
+
+    def at(where: Mapping[str, int], name: str) -> str:
+        (width, which), k = lane(name), where[base(name)]
+        return f"array[{k}][e*stride[{k}] + {'i' if width == 1 else f'2*i + {which}'}]"
+
     env: dict[Any, Any] = {x: m.let("double", f"scalars[{k}*members + e]") for k, x in enumerate(body.scalars)}
-    env |= {x: m.let("double", f"in[{k}][e*stride[{shift + k}] + {place}]") for k, x in enumerate(body.arrays)}
-    values = evaluate(body.outputs, env, m)
-    lines = [*m.lines, *(f"out[{k}][e*stride[{k}] + {place}] = {value.text};" for k, value in enumerate(values))]
+    env |= {x: m.let("double", at(sources, x)) for x in body.symbols}
+    values = evaluate([value for _, value in body.outputs], env, m)
+    lines = [*m.lines, *(f"{at(targets, x)} = {value.text};" for (x, _), value in zip(body.outputs, values))]
     return (f"KERNEL {name}({_PASS}) {{\n"
-            "  const i64 i = blockIdx.x*(i64)blockDim.x + threadIdx.x, e = blockIdx.y;\n"
-            "  if (i >= cells) return;\n" + "".join(f"  {line}\n" for line in lines) + "}\n")
+            "  const i64 i = first + blockIdx.x*(i64)blockDim.x + threadIdx.x, e = blockIdx.y;\n"
+            "  if (i >= first + places) return;\n" + "".join(f"  {line}\n" for line in lines) + "}\n")
 
 
 def noise_source() -> str:
@@ -74,7 +81,7 @@ def cuda_source(bodies: Sequence[Body]) -> str:
             "    blockIdx.x = (unsigned)i; blockIdx.y = (unsigned)e; {call};\n  }}\n")
     hosts = "".join(
         f'extern "C" void host_pass{k}({_PASS}) {{\n'
-        + loop.format(count="members", places="cells", call=f"pass{k}(members, cells, out, in, stride, scalars)")
+        + loop.format(count="members", places="places", call=f"pass{k}(members, first, places, array, stride, scalars)")
         + "}\n"
         for k in range(len(bodies)))
     hosts += f'extern "C" void host_noise({_NOISE}) {{\n' + loop.format(
@@ -84,17 +91,15 @@ def cuda_source(bodies: Sequence[Body]) -> str:
 
 
 @lru_cache(maxsize=64)
-def host_pass(body: Body) -> Any:
+def host_pass(body: Body) -> Launch:
     """The CUDA source of one body as a function of this machine, called like a `PointwiseKernel`."""
     library = compile_for_host(cuda_source([body]))
 
-    def run(out: Sequence[NDArray[Any]], arrays: Sequence[NDArray[Any]], scalars: NDArray[Any]) -> None:
-        members = out[0].shape[0]
-        cells = out[0].size // members
-        strides = member_strides([*out, *arrays])
-        outputs, inputs = ((ctypes.c_void_p * max(1, len(x)))(*(a.ctypes.data for a in x)) for x in (out, arrays))
-        library.host_pass0(ctypes.c_int64(members), ctypes.c_int64(cells), outputs, inputs,
-                           ctypes.c_void_p(strides.ctypes.data), ctypes.c_void_p(scalars.ctypes.data))
+    def run(members: int, places: range, addresses: Sequence[int], strides: NDArray[np.int64],
+            scalars: NDArray[np.float64]) -> None:
+        library.host_pass0(*(ctypes.c_int64(n) for n in (members, places.start, len(places))),
+                           (ctypes.c_void_p * len(addresses))(*addresses), ctypes.c_void_p(strides.ctypes.data),
+                           ctypes.c_void_p(scalars.ctypes.data))
 
     return run
 

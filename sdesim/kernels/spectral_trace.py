@@ -7,24 +7,23 @@ step: each is *hoisted*, computed once for a step h, into an array of its own.
 
 Names: "@u0", "@u1", … the modes of the states at the start of a step, "@w0", … those of the noise, "@n0", … results of
 N, "@b0", … values kept between passes, "@s0", … the static source, "@c0", … hoisted arrays, "@next0", … the end of the
-step, "@f0" and "@r0", … fields into and out of N, "@h" the step. No name of a model begins with @ or %. An ending
+step, "@f0" and "@r0", … fields into and out of N, "@N0", … the first N of a step, "@p1@N0" that of the step before,
+"@h" the step. No name of a model begins with @ or %. An ending
 ".re" or ".im" means the real or imaginary parts of interleaved modes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from sdesim.calculus import free_symbols, rebuild, substitute, walk
-from sdesim.expressions import Expr, as_node, is_zero, symbol
-from sdesim.methods.modal import ModalModel, wavenumber_name
+from sdesim.expressions import Expr, as_node, const, is_zero, symbol
+from sdesim.methods.method import Method
+from sdesim.methods.modal import ModalModel, Place, wavenumber_name
 from sdesim.methods.phi import COMPLEX_PHI, PHI, SQRT, Pair
-from sdesim.methods.vector import ZERO, Vector, is_structural_zero
-
-Place: TypeAlias = tuple[int, str | None]
-"""A piece of N: (state, None) its reaction, (state, axis) its flux along an axis."""
+from sdesim.methods.vector import ZERO, Vector, add, is_structural_zero
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Move:
     state: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """A step as passes and transforms.
 
@@ -55,6 +54,9 @@ class Program:
         source: the pass over physical space and the transforms that give the static source, run once.
         steps: what one step runs, in order.
         noisy: numbers of the states that have noise.
+        start: what one step runs as long as there are fewer than `past` steps before it.
+        past: how many steps before a step it needs the first N of.
+        kept: the arrays that hold the first N of a step.
     """
 
     form: ModalModel
@@ -62,18 +64,23 @@ class Program:
     source: tuple[Pass | Move, ...]
     steps: tuple[Pass | Move, ...]
     noisy: tuple[int, ...]
+    start: tuple[Pass | Move, ...] = ()
+    past: int = 0
+    kept: tuple[str, ...] = ()
 
 
 class GraphStep:
     """A modal model on graph nodes: the counterpart of `sdesim.methods.modal_array.ArrayStep`."""
 
-    def __init__(self, form: ModalModel) -> None:
+    def __init__(self, form: ModalModel, remembers: bool = False) -> None:
         self.form = form
         self.linear = Vector(self._eigenvalue(i) for i in range(len(form.linear)))
         self.root = Vector(ZERO if q is None else q for q in form.noise)
         self.steps: list[Pass | Move] = []
         self.static: list[Pass | Move] = []
-        self.fields = self.results = self.kept = 0
+        self.results = self.kept = 0
+        self.first: dict[int, str] | None = None
+        self.remembers = remembers
 
     def exp(self, z: Vector) -> Vector:
         return self.phi(0, z)
@@ -91,49 +98,84 @@ class GraphStep:
     @property
     def source(self) -> Vector:
         """Modes of the static source; its passes go into `static`, to be run once."""
-        pieces = {place: f"@s{i}" for i, place in enumerate(self.form.terms)}
-        self.static = self._evaluation({place: (name, f"@q{name[2:]}") for place, name in pieces.items()}, {})
-        return self._gathered(pieces)
+        pieces = {place: f"@s{i}" for i, place in enumerate(self.form.static)}
+        self.static = self._evaluation(
+            self.form.static, {place: (name, f"@q{name[2:]}") for place, name in pieces.items()}, {})
+        return self._gathered(pieces, {})
+
+    def past(self, steps: int) -> Vector:
+        """N at the start of a step before this one, each of the arrays in `first` under a name of its own."""
+        first = self.first or {}
+        return Vector(self.parted(i, f"@p{steps}{first[i]}") if i in first else ZERO
+                      for i in range(len(self.form.linear)))
 
     def nonlinear(self, t: Any, u: Vector) -> Vector:
         """Modes of N(t, u): inverse transforms, one pass over physical space, forward transforms."""
         form = self.form
-        if not form.terms:
-            return Vector(ZERO for _ in form.linear)
+        total = Vector([ZERO] * len(form.linear))
+        if form.terms:
+            total = self._evaluated(t, u)
+        if form.mixed is not None:
+            linear = Vector([ZERO] * len(u))
+            for i, row in enumerate(form.mixed.linear):
+                for j, a in row.items():
+                    linear[i] = add(linear[i], u[j] * a)
+            total = total + linear + self.source
+        if self.remembers and self.first is None:
+            total = self._remember(total)
+        return total
+
+    def _evaluated(self, t: Any, u: Vector) -> Vector:
+        form = self.form
         wanted = {name: u[i] if axis is None else Pair(ZERO, self._wavenumber(i, axis)) * u[i]
                   for name, (i, axis) in form.needed.items()}
         here: dict[str, Expr] = {"t": as_node(t)}
-        for name, modes in self._keep(wanted).items():
-            here[name] = symbol(f"@f{self.fields}")
-            self.steps.append(Move("inverse", modes, f"@f{self.fields}", form.needed[name][0]))
-            self.fields += 1
+        for k, (name, modes) in enumerate(self._keep(wanted).items()):
+            here[name] = symbol(f"@f{k}")
+            self.steps.append(Move("inverse", modes, f"@f{k}", form.needed[name][0]))
         names = {}
-        for place in form.terms:
-            names[place] = (f"@n{self.results}", f"@r{self.results}")
+        for k, place in enumerate(form.terms):
+            names[place] = (f"@n{self.results}", f"@r{k}")
             self.results += 1
-        self.steps += self._evaluation(names, here)
-        return self._gathered({place: modes for place, (modes, _) in names.items()})
+        self.steps += self._evaluation(form.terms, names, here)
+        return self._gathered({place: modes for place, (modes, _) in names.items()}, form.takers)
+
+    def _remember(self, total: Vector) -> Vector:
+        """Keep the first N of a step in arrays of its own, for the steps after it."""
+        present = {i: value for i, value in enumerate(total) if not is_structural_zero(value)}
+        names: dict[int, str] = {}
+        outputs: dict[str, Expr] = {}
+        for i, value in present.items():
+            names[i] = f"@N{i}"
+            outputs |= {names[i] + end: node for end, node in parts_of(value).items()}
+        self.first = names
+        if outputs:
+            self.steps.append(Pass("modal", outputs))
+        return Vector(self.parted(i, names[i]) if i in names else ZERO for i in range(len(total)))
 
     def parted(self, i: int, name: str) -> Any:
         """Modes of state i by the name of their array, as the method sees them."""
         return Pair(symbol(f"{name}.re"), symbol(f"{name}.im")) if self.form.is_paired(i) else symbol(name)
 
-    def _evaluation(self, names: Mapping[Place, tuple[str, str]], here: Mapping[str, Expr]) -> list[Pass | Move]:
+    def _evaluation(self, terms: Mapping[Place, Expr], names: Mapping[Place, tuple[str, str]],
+                    here: Mapping[str, Expr]) -> list[Pass | Move]:
         """One pass over physical space for all pieces of N, by the names of their modes and fields."""
         if not names:
             return []
-        values = {fields: substitute(self.form.terms[place], here) for place, (_, fields) in names.items()}
+        values = {fields: substitute(terms[place], here) for place, (_, fields) in names.items()}
         return [Pass("physical", values),
                 *(Move("forward", fields, modes, place[0]) for place, (modes, fields) in names.items())]
 
-    def _gathered(self, names: Mapping[Place, str]) -> Vector:
+    def _gathered(self, names: Mapping[Place, str], takers: Mapping[int, tuple[tuple[int, Expr], ...]]) -> Vector:
         """The sum of the pieces of N, −i k times those that are fluxes."""
         total = Vector([ZERO] * len(self.form.linear))
         for (i, axis), name in names.items():
             modes = self.parted(i, name)
             if axis is not None:
-                modes = -(Pair(ZERO, self._wavenumber(i, axis)) * modes)
-            total = total + Vector(modes if j == i else ZERO for j in range(len(total)))
+                total[i] = add(total[i], -(Pair(ZERO, self._wavenumber(i, axis)) * modes))
+                continue
+            for j, factor in takers.get(i, ((i, const(1.0)),)):
+                total[j] = add(total[j], modes * factor)
         return total
 
     def _keep(self, values: Mapping[str, Any]) -> dict[str, str]:
@@ -163,22 +205,45 @@ class GraphStep:
         return symbol(wavenumber_name(axis, self.form.tag(i)))
 
 
-def trace(step: Callable[..., Any], form: ModalModel) -> Program:
-    """The program of one step of a method on a modal model."""
-    m = GraphStep(form)
+def trace(method: Method, form: ModalModel) -> Program:
+    """The program of one step of a method on a modal model, and of its first steps."""
+    hoisted: dict[Expr, str] = {}
+    steps, m = _recorded(method.step, form, method.past > 0, hoisted)
+    start, _ = _recorded(method.start, form, True, hoisted) if method.start is not None else (steps, m)
+    noisy = tuple(i for i, q in enumerate(form.noise) if q is not None)
+    return Program(form, {name: value for value, name in hoisted.items()}, tuple(m.static), steps, noisy, start,
+                   method.past, tuple((m.first or {}).values()))
+
+
+def _recorded(step: Callable[..., Any], form: ModalModel, remembers: bool, hoisted: dict[Expr, str],
+              ) -> tuple[tuple[Pass | Move, ...], GraphStep]:
+    """What one step does; expressions that do not change go into `hoisted`."""
+    m = GraphStep(form, remembers)
     states = range(len(form.linear))
-    noisy = tuple(i for i in states if form.noise[i] is not None)
     u = Vector(m.parted(i, f"@u{i}") for i in states)
-    w = Vector(m.parted(i, f"@w{i}") if i in noisy else ZERO for i in states)
+    w = Vector(ZERO if form.noise[i] is None else m.parted(i, f"@w{i}") for i in states)
     end = step(m, symbol("t"), u, symbol("@h"), w)
     m.steps.append(Pass("modal", {f"@next{i}{part}": node for i, value in enumerate(end)
                                   for part, node in parts_of(value).items()}))
     still = frozenset(form.modal) | frozenset(form.model.parameters) | {"@h"}
-    hoisted: dict[Expr, str] = {}
     steps = tuple(Pass(p.space, {name: _hoist(value, still, frozenset(form.modal), hoisted)
                                  for name, value in p.outputs.items()})
-                  if isinstance(p, Pass) and p.space == "modal" else p for p in m.steps)
-    return Program(form, {name: value for value, name in hoisted.items()}, tuple(m.static), _reuse(steps), noisy)
+                  if isinstance(p, Pass) and p.space == "modal" else p for p in _merged(m.steps))
+    return _reuse(steps), m
+
+
+def _merged(steps: Sequence[Pass | Move]) -> list[Pass | Move]:
+    """Two passes over modal space in a row are one."""
+    result: list[Pass | Move] = []
+    for step in steps:
+        last = result[-1] if result else None
+        if isinstance(step, Pass) and isinstance(last, Pass) and step.space == last.space == "modal":
+            known = dict(last.outputs)
+            later = {name: substitute(value, known) for name, value in step.outputs.items()}
+            result[-1] = Pass("modal", {**last.outputs, **later})
+        else:
+            result.append(step)
+    return result
 
 
 def _hoist(node: Expr, still: frozenset[str], arrays: frozenset[str], hoisted: dict[Expr, str]) -> Expr:
@@ -239,6 +304,11 @@ def parts_of(value: Any) -> dict[str, Expr]:
     if isinstance(value, Pair):
         return {".re": as_node(value.re), ".im": as_node(value.im)}
     return {"": as_node(value)}
+
+
+def base(name: str) -> str:
+    """The array's name, without the ending that picks real or imaginary parts."""
+    return name.removesuffix(".re").removesuffix(".im")
 
 
 def symbols_of(outputs: Mapping[str, Expr]) -> tuple[str, ...]:

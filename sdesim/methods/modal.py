@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +33,13 @@ from sdesim.expressions import Expr, const, is_zero, symbol
 from sdesim.fields import ColouredNoise, ConservedNoise, spectral_density
 from sdesim.methods.bent import at_rest, bent, fastest_growth
 from sdesim.methods.lift import lift
+from sdesim.methods.mixing import Mixed, mix
 from sdesim.methods.rotation import rotation
 from sdesim.models.pde import PDE, entries
 from sdesim.spectral import Transform, transform_for
 from sdesim.spherical import SphereTransform
 
+Place: TypeAlias = tuple[int, str | None]  # a piece of N: (state, None) its reaction, (state, axis) a flux of it
 _CURE = "choose a finite-volume method (rkl2, ssprk3, …)"
 
 
@@ -50,6 +53,7 @@ class ModalModel:
         linear: Re λ of each state, of "%…" arrays over modal space and parameters.
         spin: Im λ of each state, alike.
         nonlinear: R of each state in physical space; of the static source alone where `linear` holds the reaction.
+        mixed: R cut into what is linear, static and shared, where that saves transforms.
         fluxes: v·u − (D(u) − D(0)) ∂u by axis for each state in physical space, where v or D is not in λ.
         lifts: ℓ of each state, to be taken from it before the transform and given back after.
         noise: q of each state, of "%…" arrays and parameters; None without noise.
@@ -67,6 +71,7 @@ class ModalModel:
     noise: tuple[Expr | None, ...]
     modal: Mapping[str, NDArray[np.float64]]
     paired: bool
+    mixed: Mixed | None = None
 
     @cached_property
     def physical(self) -> dict[str, NDArray[np.float64]]:
@@ -76,20 +81,32 @@ class ModalModel:
         return {**mesh, **self.model.fields}
 
     @cached_property
-    def needed(self) -> dict[str, tuple[int, str | None]]:
+    def needed(self) -> dict[str, Place]:
         """What N reads in physical space: by its name the state's number, and the axis of a derivative."""
-        used = free_symbols(*self.nonlinear, *(flux for row in self.fluxes for flux in row.values()))
+        used = free_symbols(*self.terms.values())
         names = {name: (i, None) for i, name in enumerate(self.model.state)}
         slopes = {f"dd{axis}({name})": (i, axis) for i, name in enumerate(self.model.state)
                   for axis in self.model.grid.axes}
         return {name: where for name, where in {**names, **slopes}.items() if name in used}
 
     @cached_property
-    def terms(self) -> dict[tuple[int, str | None], Expr]:
+    def terms(self) -> dict[Place, Expr]:
         """The pieces of N in physical space: (state, None) its reaction, (state, axis) its flux along an axis."""
-        pieces: dict[tuple[int, str | None], Expr] = {
-            (i, None): term for i, term in enumerate(self.nonlinear) if not is_zero(term)}
+        whole = dict(enumerate(self.nonlinear)) if self.mixed is None else self.mixed.patterns
+        pieces: dict[Place, Expr] = {(i, None): term for i, term in whole.items() if not is_zero(term)}
         return pieces | {(i, axis): flux for i, row in enumerate(self.fluxes) for axis, flux in row.items()}
+
+    @cached_property
+    def static(self) -> dict[Place, Expr]:
+        """The pieces of N that never change, alike: all of them where `linear` holds the reaction."""
+        if self.mixed is None:
+            return self.terms
+        return {(i, None): term for i, term in enumerate(self.mixed.sources) if not is_zero(term)}
+
+    @property
+    def takers(self) -> Mapping[int, tuple[tuple[int, Expr], ...]]:
+        """Which states take the modes of a piece (state, None) of N, how many times; else the state itself."""
+        return {} if self.mixed is None else self.mixed.takers
 
     def is_paired(self, state: int) -> bool:
         """Whether the modes of one state are complex pairs."""
@@ -159,7 +176,11 @@ def split(model: PDE, *, linear_reaction: bool, scheme: str = "continuous") -> M
         _signed(transforms[i], axis, distinct.index(transforms[i]), arrays)
     linear, spins, nonlinear, fluxes, lifts, noise = (tuple(column) for column in zip(*rows, strict=True))
     paired = bool(model.velocity) or bool(_derivatives(model)) or bool(moving)
-    return ModalModel(model, transforms, linear, spins, nonlinear, fluxes, lifts, noise, arrays, paired)
+    mixed = None
+    if not linear_reaction and len(distinct) == 1 and not model.hyperdiffusivity:
+        read = free_symbols(*(part for row in fluxes for part in row.values()))
+        mixed = mix(nonlinear, model.state, frozenset(model.parameters), read)
+    return ModalModel(model, transforms, linear, spins, nonlinear, fluxes, lifts, noise, arrays, paired, mixed)
 
 
 def _derivatives(model: PDE) -> list[tuple[str, str]]:
@@ -202,7 +223,7 @@ def _decay(model: PDE, name: str, transform: Transform, scheme: str, tag: int,
     if isinstance(term, Expr):
         if is_zero(term):
             return term
-        return -(term * _array(f"%k2.{tag}", _total(squares, transform), arrays))
+        return -(term * _array(f"%k2.{tag}", _total(squares), arrays))
     axes = tuple(reversed(model.grid.axes))
     decay = const(0.0)
     for a, first in enumerate(axes):
@@ -214,12 +235,9 @@ def _decay(model: PDE, name: str, transform: Transform, scheme: str, tag: int,
     return -decay
 
 
-def _total(squares: Mapping[str, NDArray[np.float64]], transform: Transform) -> NDArray[np.float64]:
+def _total(squares: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
     """Σ k² over the axes."""
-    total = np.zeros(transform.modal_shape)
-    for square in squares.values():
-        total = total + square
-    return total
+    return np.sum(list(squares.values()), axis=0)
 
 
 def _fourth(model: PDE, name: str, transform: Transform, scheme: str, tag: int,
@@ -228,7 +246,7 @@ def _fourth(model: PDE, name: str, transform: Transform, scheme: str, tag: int,
     kappa = model.hyperdiffusivity.get(name)
     if kappa is None:
         return const(0.0)
-    return kappa * _array(f"%k4.{tag}", _total(transform.laplacian(scheme), transform) ** 2, arrays)
+    return kappa * _array(f"%k4.{tag}", _total(transform.laplacian(scheme)) ** 2, arrays)
 
 
 def _bent_flux(model: PDE, name: str, term: Expr, transform: Transform, tag: int,

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from sdesim.arithmetic import NUMPY
 from sdesim.calculus import evaluate
-from sdesim.expressions import Expr, is_zero
-from sdesim.methods.modal import ModalModel, wavenumber_name
+from sdesim.expressions import Expr, const, is_zero
+from sdesim.methods.modal import ModalModel, Place, wavenumber_name
 from sdesim.methods.phi import COMPLEX_PHI, PHI, SQRT, Pair
-from sdesim.methods.vector import ZERO, Vector, is_structural_zero
+from sdesim.methods.vector import ZERO, Vector, add, is_structural_zero
 
 
 class ArrayStep:
@@ -28,6 +28,8 @@ class ArrayStep:
         self.form, self.parameters = form, dict(parameters)
         self.linear = Vector(self._eigenvalue(i) for i in range(len(form.linear)))
         self.root = Vector(ZERO if q is None else self._modal(i, q) for i, q in enumerate(form.noise))
+        self.first: Vector | None = None
+        self.history: list[Vector] = []
 
     def exp(self, z: Vector) -> Vector:
         return self.phi(0, z)
@@ -45,16 +47,37 @@ class ArrayStep:
     @property
     def source(self) -> Vector:
         """Modes of the static source."""
-        return self._transformed({**self.parameters, **self.form.physical})
+        return self._transformed(self.form.static, {**self.parameters, **self.form.physical}, {})
+
+    def past(self, steps: int) -> Vector:
+        """N at the start of a step before this one."""
+        return self.history[steps - 1]
 
     def nonlinear(self, t: Any, u: Vector) -> Vector:
-        """Modes of N(t, u), u given by its modes."""
+        """Modes of N(t, u), u given by its modes; the first of a step is kept for `past`."""
         form = self.form
         known: dict[Any, Any] = {**self.parameters, **form.physical, "t": t}
         for name, (i, axis) in form.needed.items():
             modes = u[i] if axis is None else Pair(ZERO, self._wavenumber(i, axis)) * u[i]
             known[name] = form.transforms[i].inverse(self.joined(modes))
-        return self._transformed(known)
+        total = self._transformed(form.terms, known, form.takers)
+        if form.mixed is not None:
+            total = total + self._linear(u) + self.source
+        self.first = self.first or total
+        return total
+
+    def _linear(self, u: Vector) -> Vector:
+        """Σ a_ij u_j of each state."""
+        assert self.form.mixed is not None
+        total = Vector([ZERO] * len(u))
+        for i, row in enumerate(self.form.mixed.linear):
+            for j, a in row.items():
+                total[i] = add(total[i], u[j] * self._number(a))
+        return total
+
+    def _number(self, node: Expr) -> Any:
+        """The value of an expression of parameters."""
+        return _values([node], self.parameters)[0]
 
     def parted(self, i: int, modes: NDArray[np.float64]) -> Any:
         """Modes of state i as the method sees them."""
@@ -67,15 +90,18 @@ class ArrayStep:
         re, im = np.broadcast_arrays(modes.re, modes.im)
         return np.stack([re, im], axis=-1).reshape(*re.shape[:-1], -1)
 
-    def _transformed(self, known: dict[Any, Any]) -> Vector:
+    def _transformed(self, terms: Mapping[Place, Expr], known: dict[Any, Any],
+                     takers: Mapping[int, tuple[tuple[int, Expr], ...]]) -> Vector:
         form = self.form
         total = Vector([ZERO] * len(form.linear))
-        for (i, axis), value in zip(form.terms, _values(list(form.terms.values()), known), strict=True):
+        for (i, axis), value in zip(terms, _values(list(terms.values()), known), strict=True):
             shape = np.broadcast_shapes(np.shape(value), (1, *form.model.grid.shape))
             modes = self.parted(i, form.transforms[i].forward(np.broadcast_to(value, shape)))
             if axis is not None:
-                modes = -(Pair(ZERO, self._wavenumber(i, axis)) * modes)
-            total = total + Vector(modes if j == i else ZERO for j in range(len(total)))
+                total[i] = add(total[i], -(Pair(ZERO, self._wavenumber(i, axis)) * modes))
+                continue
+            for j, factor in takers.get(i, ((i, const(1.0)),)):
+                total[j] = add(total[j], modes * self._number(factor))
         return total
 
     def _eigenvalue(self, i: int) -> Any:

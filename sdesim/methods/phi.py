@@ -86,6 +86,6 @@ def _complex_phi(order: int) -> Pair:
     return Pair(where(near, series.re, quotient.re), where(near, series.im, quotient.im))
 
 
-PHI: tuple[Expr, ...] = tuple(_phi(order) for order in range(4))
-COMPLEX_PHI: tuple[Pair, ...] = tuple(_complex_phi(order) for order in range(4))
+PHI: tuple[Expr, ...] = tuple(_phi(order) for order in range(6))
+COMPLEX_PHI: tuple[Pair, ...] = tuple(_complex_phi(order) for order in range(6))
 SQRT: Expr = function("sqrt", REAL)

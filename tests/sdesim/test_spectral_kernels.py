@@ -12,7 +12,7 @@ from sdesim.integrate_field import integrate, modal_form
 from sdesim.kernels.spectral_cuda import cuda_source, host_noise, host_pass
 from sdesim.kernels.spectral_noise import noise_kernel
 from sdesim.kernels.spectral_pointwise import body
-from sdesim.kernels.spectral_run import Fused, Kernels, Reference
+from sdesim.kernels.spectral_run import Fused, Host, Reference
 from sdesim.kernels.spectral_trace import Pass, trace
 from sdesim.methods import find
 from sdesim.models.pde import PDE
@@ -60,6 +60,15 @@ CASES = {
         "x": (Dirichlet("T"), Neumann(1)), "y": Periodic()}, parameters={"T": 1.0}), None, {"T": np.linspace(0, 2, M)}),
     "held, nonlinear": ("etdrk4", PDE(LINE, diffusivity=0.1, reaction="u - u**3", boundary={
         "x": (Neumann("g"), Neumann(0.5))}, parameters={"g": 1.0}), 0.02, {"g": np.linspace(0, 2, M)}),
+    "Gray–Scott in five steps": ("etdab5", PDE(PLANE, ("u", "v"), diffusivity={"u": "2e-3", "v": 1e-3}, boundary=LOOP,
+        reaction={"u": "-u*v**2+F*(1-u)", "v": "u*v**2-(F+k)*v"}, parameters={"F": 0.04, "k": 0.06}), 0.01,
+        {"F": np.linspace(0.03, 0.05, M)}),
+    "a wave in four steps, edges of two kinds": ("etdab4", PDE(
+        PLANE, ("u", "v"), diffusivity={"u": 0.05}, velocity={"u": {"x": "u/2"}}, boundary={"u": LOOP},
+        reaction={"u": "u - u**3/3 - v", "v": "0.1*(u - v) + sin(t)"}), 0.01, {}),
+    "excitable, in two stages": ("etdrk2", PDE(
+        PLANE, ("u", "v"), diffusivity={"u": 0.05}, reaction={"u": "u - u**3/3 - v + x", "v": "tau*(u + 0.7 - 0.8*v)"},
+        parameters={"tau": 0.08}, boundary={"x": (Dirichlet(1.0), Neumann())}), 0.02, {"tau": np.linspace(0.05, 0.1, M)}),
     "nonlinear with noise": ("exponential_euler", PDE(PLANE, diffusivity=0.1, reaction="u - u**3 + sin(t)*x",
                                                       boundary=LOOP, noise=WhiteNoise(0.1)), 0.02, {}),
 }
@@ -91,16 +100,21 @@ def test_members_are_independent_of_blocks_and_threads(name, monkeypatch):
     assert np.array_equal(run(name).states, whole)
 
 
+class Compiled(Host):
+    passes, noise = staticmethod(host_pass), staticmethod(host_noise)
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.parametrize("name", NAMES)
 def test_cuda_source_on_the_host_equals_reference(name):
     method, model, dt, parameters = CASES[name]
-    step, form = find(method, ("spectral",)).step, modal_form(model, find(method, ("spectral",)))
+    method = find(method, ("spectral",))
+    form = modal_form(model, method)
     start = np.random.default_rng(0).random((len(model.state), M, *model.grid.shape))
     u = [transform.forward(start[i]) for i, transform in enumerate(form.transforms)]
     values = {**model.parameters, **parameters}
-    reference = Reference(step, form, u, values, 11, np.arange(M))
-    device = Fused(trace(step, form), u, values, 11, np.arange(M), Kernels(host_pass, host_noise))
+    reference = Reference(method, form, u, values, 11, np.arange(M))
+    device = Fused(trace(method, form), u, values, 11, np.arange(M), Compiled())
     for number, t in enumerate((0.0, 0.02, 0.05)):
         reference.step(t, 0.02 + 0.01 * number, number)
         device.step(t, 0.02 + 0.01 * number, number)
@@ -120,12 +134,12 @@ def test_noise_kernel_equals_its_definition(shape):
 def test_what_does_not_change_is_hoisted():
     """The passes of an ETDRK4 step hold no exponential of modal space: the φ functions are computed once per h."""
     method, model, _, _ = CASES["Gray–Scott, member-wise F"]
-    program = trace(find(method, ("spectral",)).step, modal_form(model, find(method, ("spectral",))))
+    program = trace(find(method, ("spectral",)), modal_form(model, find(method, ("spectral",))))
     assert len(program.coefficients) >= 6
     modal = [p for p in program.steps if isinstance(p, Pass) and p.space == "modal"]
     source = cuda_source([body(p.outputs, ["F", "k", "t", "@h"]) for p in modal])
     assert source.count("as_double") < 40  # those of the prelude and the noise kernel only
-    assert all(not {"%k2.0", "@h"} & set(body(p.outputs, ["F", "k", "t", "@h"]).arrays) for p in modal)
+    assert all(not {"%k2.0", "@h"} & set(body(p.outputs, ["F", "k", "t"]).sources) for p in modal)
 
 
 def test_one_bad_member_spoils_no_other():
