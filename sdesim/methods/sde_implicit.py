@@ -8,7 +8,10 @@ state; for a drift that is linear one iteration is exact, and a second refines i
 
 known at λ = 1, or at ⅒ where the whole of Δ would go far beyond, the root 2/(1 + √(1 − 4c)). Strong powers are so
 reached in a few iterations from afar, where Newton's own steps shrink a cube by ⅔ only, and leave a flat place without
-being thrown out of the region that matters; near the solution λ = 1 + O(F).
+being thrown out of the region that matters; near the solution λ = 1 + O(F). For a single state the point where F was
+last seen with the other sign is remembered in place of the look at ⅒: a step of more than half the way to it is not
+believed, and the way is quartered, as a drift that saturates asks for, whose slope from afar says nothing of where it
+turns.
 
 The matrix is eliminated without pivoting, which is stable for a dissipative drift, for at most `LARGEST` states. A
 member for which the last of `ITERATIONS` corrections is not small becomes NaN, and so is marked in `status`: nothing
@@ -33,6 +36,7 @@ LARGEST = 8
 ITERATIONS = 9
 SEARCHED = 6
 _SMALL = 1e-6  # squared by one more iteration: round-off
+_NOWHERE = 1e150  # far beyond any solution, with a square
 _TINY = 1e-300  # a residual of zero has a direction of zero
 
 
@@ -76,6 +80,29 @@ def _length(missing: Callable[[Vector], Vector], z: Vector, step: Vector, F: Vec
     return np.where(length > 0.01, length, 0.01)
 
 
+def _bracketed(
+    missing: Callable[[Vector], Vector], z: Vector, step: Vector, F: Vector, beyond: Any
+) -> tuple[Vector, Vector, Any]:
+    """(the next z of a single state, its F, what is known to lie beyond the solution; None if nothing yet)."""
+    (z0,), (step0,), (F0,) = z, step, F
+    far: Any = None
+    if beyond is not None:
+        gap = beyond - z0
+        far = step0 * gap * 2.0 > gap * gap
+        step0 = np.where(far, gap * 0.5, step0)
+    there = z0 + step0
+    whole = missing(Vector([there]))[0] * F0 / (F0 * F0 + _TINY)
+    length = 2.0 / (np.sqrt(np.where(whole < 0.25, 1.0 - whole * 4.0, 0.0)) + 1.0)
+    length = np.where(length > 0.1, length, 0.1)
+    if beyond is not None:
+        length = np.where(far, np.where(whole > 0.0, 1.5, 0.5), length)
+    new = Vector([z0 + step0 * length])
+    left = missing(new)
+    passed = left[0] * F0 < 0.0
+    known = _NOWHERE if beyond is None else beyond
+    return new, left, np.where(whole > 0.0, np.where(passed, there, known), np.where(passed, z0, there))
+
+
 def solve(m: Any, t: Any, base: Vector, gamma: Any, guess: Vector) -> Vector:
     """z = base + γ f(t, z), from a guess."""
 
@@ -88,10 +115,13 @@ def solve(m: Any, t: Any, base: Vector, gamma: Any, guess: Vector) -> Vector:
              for i, row in enumerate(slopes)]  # fmt: skip
         return eliminate(A, F)
 
-    z, F = guess, missing(guess)
+    z, F, beyond = guess, missing(guess), None
     for k in range(2 if m.is_affine else ITERATIONS):
         step = direction(z, F)
         if k < SEARCHED and not m.is_affine:
+            if m.dimension == 1:
+                z, F, beyond = _bracketed(missing, z, step, F, beyond)
+                continue
             step = step * _length(missing, z, step, F)
         z = z + step
         if m.is_affine and m.dimension == 1:

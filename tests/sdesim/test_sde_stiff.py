@@ -80,6 +80,28 @@ def test_strongly_stiff_steps_are_solved_from_where_newtons_own_would_not_arrive
     assert np.abs(residual).max() < 1e-9
 
 
+SATURATING = sim.SDE({"x": "-1000*tanh(3*x)"}, {"x": 0.1})
+
+
+@pytest.mark.parametrize("method", ["implicit_euler", "implicit_milstein", "trapezoidal", "sdirk_sra"])
+def test_a_drift_that_saturates_is_solved_from_where_it_is_flat(method):
+    # its slope at 1 is 30 of 3000 at 0: Newton's own steps go to and fro, each beyond the last
+    starts = np.concatenate([np.linspace(-5, 5, 301), [-30.0, 30.0]])
+    members, times = np.arange(len(starts)), np.array([0.0, 0.01, 0.1, 1.0])
+    for h in (0.01, 0.05) if method == "trapezoidal" else (0.01, 0.05, 0.1):  # flung about by its explicit half
+        result = integrate(SATURATING, find(method, ("sde",)), starts[None], {}, times, h, seed=1, members=members)
+        assert not result.status.any(), h
+    if method == "implicit_euler":  # x' + 1000 h tanh(3x') = b, by bisection
+        noise = 0.1 * np.sqrt(0.1) * normals(1, members, 0)
+        low, high = np.full_like(starts, -200.0), np.full_like(starts, 200.0)
+        for _ in range(80):
+            middle = (low + high) / 2
+            above = middle + 100 * np.tanh(3 * middle) > starts + noise
+            low, high = np.where(above, low, middle), np.where(above, middle, high)
+        first = integrate(SATURATING, find(method, ("sde",)), starts[None], {}, np.array([0.0, 0.1]), 0.1, seed=1, members=members)
+        assert first.states[1, 0] == pytest.approx(middle, abs=1e-12)
+
+
 def lorenz96(n, rate):
     """A ring of n states with a strong cubic damping, its noise in every second one."""
     states = [f"x{i}" for i in range(n)]
