@@ -88,7 +88,7 @@ def test_a_drift_that_saturates_is_solved_from_where_it_is_flat(method):
     # its slope at 1 is 30 of 3000 at 0: Newton's own steps go to and fro, each beyond the last
     starts = np.concatenate([np.linspace(-5, 5, 301), [-30.0, 30.0]])
     members, times = np.arange(len(starts)), np.array([0.0, 0.01, 0.1, 1.0])
-    for h in (0.01, 0.05) if method == "trapezoidal" else (0.01, 0.05, 0.1):  # flung about by its explicit half
+    for h in (0.01, 0.02) if method == "trapezoidal" else (0.01, 0.05, 0.1):  # flung about by its explicit half
         result = integrate(SATURATING, find(method, ("sde",)), starts[None], {}, times, h, seed=1, members=members)
         assert not result.status.any(), h
     if method == "implicit_euler":  # x' + 1000 h tanh(3x') = b, by bisection
