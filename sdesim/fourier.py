@@ -53,14 +53,18 @@ def library() -> str:
     return "ducc0"
 
 
-@lru_cache(maxsize=2)
 def version() -> str:
     """The library and its version, as files record it.
 
     >>> version().split()[0] == library()
     True
     """
-    return f"{library()} {metadata.version(library())}"
+    return _version(library())
+
+
+@lru_cache(maxsize=2)
+def _version(name: str) -> str:
+    return f"{name} {metadata.version(name)}"
 
 
 @contextmanager
