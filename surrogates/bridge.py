@@ -93,6 +93,8 @@ class Bridge:
         """
         self.layout_ = layouts.make_layout(second, self.variables, (), self.boundary)
         other = layouts.make_layout(first, self.variables, (), self.boundary)
+        if self.layout_.wet is not None or other.wet is not None:
+            raise ValueError("a bridge wants fields that are finite everywhere, got NaN; fill the gaps")
         self.layouts_ = (replace(other, scales=self.layout_.scales), self.layout_)
         if other.boundary != self.layout_.boundary:
             raise ValueError(
@@ -226,7 +228,7 @@ def _layout_to_json(layout: Layout) -> dict[str, Any]:
 
 
 def _layout_from_json(entry: Mapping[str, Any]) -> Layout:
-    names = {name: tuple(value) for name, value in entry.items() if name not in ("scales", "template")}
+    names: dict[str, Any] = {k: tuple(value) for k, value in entry.items() if k not in ("scales", "template")}
     scales = tuple(Scale(**scale) for scale in entry["scales"])
     template = files.template_from_json(entry["template"])
     return Layout(**names, scales=scales, condition_scales=(), template=template)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from surrogates.denoisers import Denoiser, Skip, feature_count, input_channels
 from surrogates.gaussian import Gaussian
 from surrogates.layouts import Layout
 from surrogates.modes import SpectralModes
-from surrogates.networks import NETWORKS
+from surrogates.networks import NETWORKS, OnGrid
 from surrogates.noising import Coloured, heat
 from surrogates.processes import EDM
 
@@ -58,7 +59,11 @@ def bf16_pays(device: torch.device) -> bool:
 
 
 def build_network(network: NetworkOption, inputs: int, outputs: int, layout: Layout, *, features: int) -> nn.Module:
-    """A fresh network of this option for a grid, or the module given."""
+    """A fresh network of this option for a grid, or the module given; behind `OnGrid` where the grid has holes."""
+    if layout.wet is not None:
+        whole = replace(layout, wet=None)
+        inner = build_network(network, inputs + 1, outputs, whole, features=features)
+        return OnGrid(inner, torch.from_numpy(layout.wet))
     if isinstance(network, nn.Module):
         return network
     if callable(network) and not is_ours(network):
@@ -100,6 +105,8 @@ def lay_noise(
         return Modal(Coloured(EDM(), amplitude), gaussian.modes), levels
     if process != "heat":
         return White(), white
+    if layout.wet is not None:
+        raise ValueError("process='heat' wants fields without holes, got NaN; use process='coloured' or another")
     assert isinstance(gaussian.modes, SpectralModes), "the heat equation is diagonal in spectral modes alone"
     unit = heat(_grid(layout), tuple(_KINDS[kind] for kind in layout.boundary), 1.0, 1.0)  # type: ignore[misc]
     laplacian = unit.laplacian[None, None].to(gaussian.mean_terms)

@@ -23,11 +23,13 @@ import torch
 from torch import Tensor
 
 from surrogates.gaussian import Gaussian, features
+from surrogates.graphs import GraphModes
 from surrogates.modes import DenseModes, SpectralModes
 
 FLOOR = 1e-12  # of the mean variance: below the round-off of float32 data, so that log λ stays finite
 SHRINKAGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85)
 DENSE_LIMIT = 4096  # channels × cells up to which a d × d eigenbasis is affordable
+Domain = tuple[str, ...] | GraphModes  # the ends of a box, or the modes of a domain with holes
 GAIN = 1e-4  # nats per dimension by which a richer candidate must win: less is not worth its parameters
 
 
@@ -70,12 +72,17 @@ def fit_mean(x: Tensor, c: Tensor | None, choice: Choice) -> Tensor:
     return terms
 
 
-def smooth(energy: Tensor, modes: SpectralModes, weight: float) -> Tensor:
-    """Pool energies (..., *space) over ±k, then mix them with their mean over each shell of |k|."""
-    energy = 0.5 * (energy + modes.mirror(energy))
+def basis_of(x: Tensor, domain: Domain) -> SpectralModes | GraphModes:
+    """The modes of fields (n, channels, *space): those of the graph, or of a box with these ends."""
+    return domain if isinstance(domain, GraphModes) else SpectralModes(tuple(x.shape[2:]), domain)
+
+
+def smooth(energy: Tensor, modes: SpectralModes | GraphModes, weight: float) -> Tensor:
+    """Pool energies (..., *space) of modes that share a law, then mix them with their mean over each shell of |k|."""
+    energy = modes.pool(energy)
     if weight == 0.0:
         return energy
-    shell = (modes.radius() * 2 * min(modes.space)).round().long().flatten().to(energy.device)
+    shell = modes.shells().flatten().to(energy.device)
     flat = energy.flatten(-len(modes.space))
     count = torch.zeros(int(shell.max()) + 1, dtype=energy.dtype, device=energy.device).index_add_(
         0, shell, torch.ones_like(shell, dtype=energy.dtype)
@@ -106,10 +113,10 @@ def fit_log_variance(energy: Tensor, c: Tensor | None, degree: int) -> Tensor:
     return fields
 
 
-def fit_spectral(x: Tensor, c: Tensor | None, boundary: tuple[str, ...], choice: Choice) -> Gaussian:
-    """The Gaussian whose covariance is diagonal in spectral modes; x (n, channels, *space), c (n, p) or None."""
+def fit_spectral(x: Tensor, c: Tensor | None, domain: Domain, choice: Choice) -> Gaussian:
+    """The Gaussian whose covariance is diagonal in the domain's modes; x (n, channels, *space), c (n, p) or None."""
     conditions = 0 if c is None else c.shape[1]
-    modes = SpectralModes(tuple(x.shape[2:]), boundary)
+    modes = basis_of(x, domain)
     terms = fit_mean(x, c, choice)
     mean = torch.einsum("nj,j...->n...", features(c, conditions, choice.mean_degree, x), terms)
     z = modes.analyse(x - mean)
@@ -182,19 +189,19 @@ def shrinkage_scores(gaussian: Gaussian, train: Tensor, held: Tensor, rhos: Sequ
 
 
 def held_out_score(
-    x: Tensor, c: Tensor | None, boundary: tuple[str, ...], choice: Choice, splits: list[tuple[Tensor, Tensor]]
+    x: Tensor, c: Tensor | None, domain: Domain, choice: Choice, splits: list[tuple[Tensor, Tensor]]
 ) -> float:
     """Mean held-out log-likelihood of the spectral fit, nats per dimension."""
     total = 0.0
     for train, held in splits:
-        gaussian = fit_spectral(x[train], None if c is None else c[train], boundary, choice)
+        gaussian = fit_spectral(x[train], None if c is None else c[train], domain, choice)
         logs = gaussian.log_likelihood(x[held], None if c is None else c[held])
         total += float(logs.sum()) / gaussian.dimensions
     return total / sum(len(held) for _, held in splits)
 
 
 def _dense_search(
-    x: Tensor, c: Tensor | None, boundary: tuple[str, ...], choice: Choice, splits: list[tuple[Tensor, Tensor]]
+    x: Tensor, c: Tensor | None, domain: Domain, choice: Choice, splits: list[tuple[Tensor, Tensor]]
 ) -> Choice:
     """The best shrinkage of the empirical covariance, among SHRINKAGES and the spectral fit itself (ρ = 1)."""
     choice = replace(choice, variance_degree=0)
@@ -202,7 +209,7 @@ def _dense_search(
     totals = torch.zeros(len(rhos), dtype=x.dtype, device=x.device)
     for train, held in splits:
         ct, ch = (None, None) if c is None else (c[train], c[held])
-        gaussian = fit_spectral(x[train], ct, boundary, choice)
+        gaussian = fit_spectral(x[train], ct, domain, choice)
         centred = x[train] - gaussian.mean(ct), x[held] - gaussian.mean(ch)
         totals += len(held) * shrinkage_scores(gaussian, *centred, rhos)
     totals /= sum(len(held) for _, held in splits)
@@ -211,25 +218,26 @@ def _dense_search(
 
 
 def choose(
-    x: Tensor, c: Tensor | None, boundary: tuple[str, ...], *, blocks: int = 4, gap: int = 0, degree: int = 3
+    x: Tensor, c: Tensor | None, domain: Domain, *, blocks: int = 4, gap: int = 0, degree: int = 3
 ) -> Choice:
     """The best candidate by block cross-validation, one aspect after another: mean, spectrum, smoothing, covariance.
 
-    x (n, channels, *space) with samples in their order, c (n, p) in [−1, 1] or None; `degree` bounds the polynomials.
+    x (n, channels, *space) with samples in their order, c (n, p) in [−1, 1] or None; `domain` as in `basis_of`;
+    `degree` bounds the polynomials.
     A richer candidate must win by more than GAIN nats per dimension.
     """
     splits = folds(len(x), blocks, gap)
 
     def better(current: Choice, candidates: Sequence[Choice]) -> Choice:
         for candidate in candidates:
-            scored = replace(candidate, score=held_out_score(x, c, boundary, candidate, splits))
+            scored = replace(candidate, score=held_out_score(x, c, domain, candidate, splits))
             if scored.score > current.score + GAIN:
                 current = scored
         return current
 
     smallest = min(len(train) for train, _ in splits)
     allowed = [q for q in range(1, degree + 1) if c is not None and math.comb(c.shape[1] + q, q) * 8 <= smallest]
-    uniform = all(kind == "periodic" for kind in boundary)
+    uniform = basis_of(x, domain).uniform
     best = better(Choice(), [Choice(homogeneous_mean=uniform)])
     best = better(best, [Choice()]) if uniform else best
     best = better(best, [replace(best, mean_degree=q) for q in allowed])
@@ -238,13 +246,13 @@ def choose(
         best = better(best, [replace(best, mean_degree=q) for q in allowed if q > best.mean_degree])
     best = better(best, [replace(best, smoothing=w) for w in (0.5, 0.9)])
     if math.prod(x.shape[1:]) <= DENSE_LIMIT:
-        dense = _dense_search(x, c, boundary, best, splits)
+        dense = _dense_search(x, c, domain, best, splits)
         if dense.score > best.score + GAIN:
             best = dense
     return best
 
 
-def fit_gaussian(x: Tensor, c: Tensor | None, boundary: tuple[str, ...], choice: Choice) -> Gaussian:
+def fit_gaussian(x: Tensor, c: Tensor | None, domain: Domain, choice: Choice) -> Gaussian:
     """The chosen Gaussian fitted to all of x (n, channels, *space); computed in float64, returned in float64.
 
     >>> x = torch.randn(64, 1, 16, dtype=torch.float64) * 2.0
@@ -254,5 +262,5 @@ def fit_gaussian(x: Tensor, c: Tensor | None, boundary: tuple[str, ...], choice:
     """
     x = x.double()
     c = None if c is None else c.double()
-    gaussian = fit_spectral(x, c, boundary, choice)
+    gaussian = fit_spectral(x, c, domain, choice)
     return gaussian if choice.shrinkage == 1.0 else shrink(gaussian, x, c, choice.shrinkage)

@@ -15,9 +15,15 @@ from surrogates.layouts import Layout, Scale, condition_values, outermost
 
 
 def fields_to_tensor(ds: xr.Dataset, layout: Layout) -> Tensor:
-    """The variables as normalised fields (n, channels, *space), float32; ValueError for another grid."""
+    """The variables as normalised fields (n, channels, *space), float32, or (n, channels, cells) of a masked domain.
+
+    Raises ValueError for another grid, or NaN where the model's training data had values.
+    """
     check_grid(ds, layout)
-    return _stacked(ds, layout, layout.variables, layout.scales)
+    fields = _stacked(ds, layout, layout.variables, layout.scales)
+    if layout.wet is not None and not bool(torch.isfinite(fields).all()):
+        raise ValueError("the model's mask was wanted, got NaN in cells where it has values; fill them, or fit again")
+    return fields
 
 
 def check_grid(ds: xr.Dataset, layout: Layout) -> None:
@@ -38,7 +44,7 @@ def _stacked(ds: xr.Dataset, layout: Layout, names: Sequence[str], scales: Seque
             {d: n for d, n in sizes.items() if d not in ds[name].dims}
         )  # fmt: skip
         values = array.transpose(*sizes).values.astype(np.float64)
-        arrays.append(scale.forward(values.reshape(-1, *layout.shape)).astype(np.float32))
+        arrays.append(layout.pack(scale.forward(values.reshape(-1, *layout.shape))).astype(np.float32))
     return torch.from_numpy(np.stack(arrays, axis=1))
 
 
@@ -56,7 +62,8 @@ def with_maps(c: Tensor | None, given: Mapping[str, NDArray[np.float64]], layout
     """Scalar conditions (n, p) or None, and physical fields (n, *space) by name, as one tensor."""
     if not layout.maps:
         return c
-    scaled = [scale.forward(given[name]) for name, scale in zip(layout.maps, layout.map_scales, strict=True)]
+    both = zip(layout.maps, layout.map_scales, strict=True)
+    scaled = [layout.pack(scale.forward(given[name])) for name, scale in both]
     fields = torch.from_numpy(np.stack(scaled, axis=1).astype(np.float32)).flatten(1)
     return fields if c is None else torch.cat([c, fields], dim=1)
 
@@ -85,7 +92,7 @@ def tensor_to_dataset(
     data: dict[str, Any] = {}
     for channel, (name, scale) in enumerate(zip(layout.variables, layout.scales, strict=True)):
         source = layout.template[name]
-        values = scale.backward(x[:, channel].double().cpu().numpy()).astype(source.dtype)
+        values = layout.unpack(scale.backward(x[:, channel].double().cpu().numpy()).astype(source.dtype))
         shape = (members, *[1] * len(kept), *layout.shape)
         data[name] = (("member", *kept, *layout.space), values.reshape(shape), source.attrs)
     member = ("member", numbers.astype(np.int32), {"standard_name": "realization", "units": "1"})

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from surrogates.graphs import GraphModes
 from surrogates.modes import DenseModes, Modes, SpectralModes
 
 
@@ -141,6 +142,8 @@ class Gaussian:
         variance = self.variance(centre)
         if isinstance(self.modes, DenseModes):
             return (self.modes.vectors**2 @ variance.flatten()).reshape(self.shape).sqrt()
+        if isinstance(self.modes, GraphModes):
+            return self.modes.pointwise(variance[0]).sqrt()
         # Spectral modes spread their variance evenly up to the edge effect of the cosines: the mean is what counts.
         return variance.flatten(2).mean(2).sqrt().reshape(-1, *[1] * (len(self.shape) - 1)).expand(self.shape)
 
@@ -168,6 +171,7 @@ def gaussian_tensors(gaussian: Gaussian) -> tuple[dict[str, Tensor], dict[str, o
         "mean_degree": gaussian.mean_degree,
         "variance_degree": gaussian.variance_degree,
         "boundary": list(gaussian.modes.boundary) if isinstance(gaussian.modes, SpectralModes) else None,
+        "graph": isinstance(gaussian.modes, GraphModes),
     }
     return tensors, config
 
@@ -176,7 +180,9 @@ def gaussian_from_tensors(tensors: dict[str, Tensor], config: dict[str, object])
     """The inverse of `gaussian_tensors`."""
     boundary, space = config["boundary"], tuple(tensors["mean_terms"].shape[2:])
     modes: Modes
-    if boundary is None:
+    if config.get("graph"):
+        modes = GraphModes(tensors["modes.vectors"], tensors["modes.eigenvalues"], tensors.get("modes.rotation"))
+    elif boundary is None:
         modes = DenseModes(tensors["modes.vectors"])
     else:
         assert isinstance(boundary, list)

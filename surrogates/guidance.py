@@ -38,8 +38,8 @@ class Observation:
     std
         standard deviation of the observation errors, in the data's units: a number or one per value; positive.
     operator
-        None, or an affine map from fields (channels, *space) in physical units to m numbers, as a function or an
-        (m, channels × cells) matrix.
+        None, or an affine map from fields (channels, *space) in physical units to m numbers, as a function (cells
+        without values hold 0) or an (m, channels × cells) matrix.
 
     >>> seen = xr.DataArray([1.5], dims="point", coords={"x": ("point", [3.0])}, name="u")
     >>> Observation(seen, std=0.1).std
@@ -77,7 +77,7 @@ def observe(observation: Observation, layout: Layout) -> LinearObservation:
         std = np.broadcast_to(np.asarray(observation.std, np.float64), values.shape)
     if not (np.isfinite(std).all() and (std > 0).all() and np.isfinite(values).all()):
         raise ValueError("observations want finite values and std > 0, got others; give the error's standard deviation")
-    cells = int(np.prod(layout.shape))
+    cells = layout.cells
     factor = np.repeat([scale.factor for scale in layout.scales], cells)
     offset = np.repeat([scale.offset for scale in layout.scales], cells)
     return LinearObservation(
@@ -110,24 +110,27 @@ def _points(
     keep = np.isfinite(seen.values)
     if not keep.any():
         raise ValueError("an observation wants at least one finite value, got NaN everywhere")
-    columns = index[keep] + layout.variables.index(name) * int(np.prod(layout.shape))
-    matrix = np.zeros((len(columns), layout.channels * int(np.prod(layout.shape))))
+    place = layout.unpack(np.arange(layout.cells), -1).ravel()[index[keep]]
+    if (place < 0).any():
+        raise ValueError(f"observations must lie in cells with values, got {int((place < 0).sum())} others; drop them")
+    columns = place + layout.variables.index(name) * layout.cells
+    matrix = np.zeros((len(columns), layout.channels * layout.cells))
     matrix[np.arange(len(columns)), columns] = 1.0
     return matrix, seen.values[keep].astype(np.float64), std.transpose(*seen.dims).values[keep].astype(np.float64)
 
 
 def _operator_matrix(operator: Any, layout: Layout) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(A, b) of the affine map h(x) = A x + b, by unit fields; ValueError if it is not affine."""
-    d = layout.channels * int(np.prod(layout.shape))
+    d = layout.channels * layout.cells
     if not callable(operator):
         matrix = np.asarray(operator, np.float64)
         if matrix.ndim != 2 or matrix.shape[1] != d:
             raise ValueError(f"operator= wants a matrix with {d} columns (variables × cells), got shape {matrix.shape}")
         return matrix, np.zeros(len(matrix))
-    shape = (layout.channels, *layout.shape)
 
     def h(field: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(operator(field.reshape(shape)), np.float64).reshape(-1)
+        own = layout.unpack(field.reshape(layout.channels, layout.cells), 0.0)
+        return np.asarray(operator(own.reshape(layout.channels, *layout.shape)), np.float64).reshape(-1)
 
     shift = h(np.zeros(d))
     matrix = np.stack([h(row) - shift for row in np.eye(d)], axis=1)

@@ -22,6 +22,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from surrogates.graphs import GraphModes
+
 SPACE_NAMES = frozenset({"x", "y", "z", "r", "lat", "latitude", "lon", "longitude"})
 FEWEST = 20
 _BLOCK = 2**24  # values read at once: a file may be larger than memory
@@ -50,7 +52,8 @@ class Layout:
     """Everything that leads from a Dataset to tensors and back.
 
     space: dimension names in array order; shape: their lengths; kept: sample dimensions of length one, which
-    the synthetic Dataset keeps; boundary: one of modes.BOUNDARIES per axis; maps: conditions that are fields.
+    the synthetic Dataset keeps; boundary: one of modes.BOUNDARIES per axis; maps: conditions that are fields; wet:
+    (*shape) where there are values, if not everywhere: tensors then are (n, channels, cells), those cells in order.
     """
 
     variables: tuple[str, ...]
@@ -65,11 +68,36 @@ class Layout:
     template: xr.Dataset = field(compare=False)
     maps: tuple[str, ...] = ()
     map_scales: tuple[Scale, ...] = ()
+    wet: NDArray[np.bool_] | None = field(default=None, compare=False)
 
     @property
     def channels(self) -> int:
         """Number of variables."""
         return len(self.variables)
+
+    @property
+    def cells(self) -> int:
+        """Number of cells that hold values."""
+        return math.prod(self.shape) if self.wet is None else int(self.wet.sum())
+
+    @property
+    def domain(self) -> tuple[str, ...] | GraphModes:
+        """What `covariance.basis_of` wants."""
+        return self.boundary if self.wet is None else GraphModes.of(self.wet, self.boundary)
+
+    def pack(self, values: Any) -> Any:
+        """Of arrays or tensors (..., *shape) the cells that hold values: (..., cells), the same without a mask."""
+        if self.wet is None:
+            return values
+        return values.reshape(*values.shape[: values.ndim - self.wet.ndim], -1)[..., np.flatnonzero(self.wet)]
+
+    def unpack(self, values: NDArray[Any], fill: float = math.nan) -> NDArray[Any]:
+        """The inverse of `pack`, with `fill` in all other cells."""
+        if self.wet is None:
+            return values
+        out = np.full((*values.shape[:-1], *self.shape), fill, values.dtype)
+        out[..., self.wet] = values
+        return out
 
 
 def space_dimensions(ds: xr.Dataset, variable: str) -> tuple[str, ...]:
@@ -142,22 +170,50 @@ def _blocks(ds: xr.Dataset, name: str, samples: Sequence[str]) -> Iterator[NDArr
         yield array.isel({along[0]: slice(start, start + step)}).values.astype(np.float64)
 
 
-def scan(ds: xr.Dataset, name: str, samples: Sequence[str]) -> Scale:
-    """Mean and standard deviation over all samples and cells (Chan et al. 1983, merging blocks).
+def find_wet(ds: xr.Dataset, names: Sequence[str], samples: Sequence[str], space: Sequence[str]) -> Any:
+    """Where the first sample of every variable holds a number, (*space), or None for everywhere.
 
-    Raises ValueError for values that are not finite.
+    Raises ValueError where variables differ, or fewer than two cells hold one.
+    """
+    found = {}
+    for name in names:
+        first = ds[name].isel({d: 0 for d in samples if d in ds[name].dims}).transpose(*space)
+        found[name] = np.isfinite(first.values)
+    wet = found[names[0]]
+    for name, own in found.items():
+        if (own != wet).any():
+            raise ValueError(
+                f"variables must have their NaN in the same cells, {name!r} and {names[0]!r} differ in "
+                f"{int((own != wet).sum())}; mask all by one, or train one surrogate for each"
+            )
+    if wet.all():
+        return None
+    if wet.sum() < 2:
+        raise ValueError(f"variable {names[0]!r} wants at least two cells with values, got {int(wet.sum())}; check it")
+    return wet
+
+
+def scan(ds: xr.Dataset, name: str, samples: Sequence[str], wet: NDArray[np.bool_] | None = None,
+         space: Sequence[str] = ()) -> Scale:  # fmt: skip
+    """Mean and standard deviation over all samples and cells, or the `wet` ones (Chan et al. 1983, merging blocks).
+
+    Raises ValueError for values that are not finite there, or are elsewhere.
     """
     bad, count, mean, square = 0, 0, 0.0, 0.0
-    for block in _blocks(ds, name, samples):
+    for block in _blocks(ds if wet is None else ds.transpose(..., *space), name, samples):
+        if wet is not None:
+            bad += int((~np.isnan(block[..., ~wet])).sum())
+            block = block[..., wet]
         bad += int((~np.isfinite(block)).sum())
         if not bad:
             shift, total = float(block.mean()) - mean, count + block.size
             square += float(block.var()) * block.size + shift**2 * count * block.size / total
             mean, count = mean + shift * block.size / total, total
     if bad:
+        where = "everywhere" if wet is None else "in the cells where its first sample is, and NaN in the others"
         raise ValueError(
-            f"variable {name!r} must be finite everywhere, got {bad} NaN or infinite values; drop the samples "
-            f"that hold them (for a simulated ensemble ds.isel(member=ds.status.values == 0)) or fill the gaps"
+            f"variable {name!r} must be finite {where}, got {bad} values that are not so; drop the samples that hold "
+            f"them (for a simulated ensemble ds.isel(member=ds.status.values == 0)) or fill the gaps"
         )
     return Scale(mean, math.sqrt(square / count))
 
@@ -237,20 +293,21 @@ def make_layout(
     maps = tuple(name for name in condition if set(space) <= set(ds[name].dims))
     scalars = tuple(name for name in condition if name not in maps)
     conditions = [condition_scale(name, condition_values(ds, name, samples)) for name in scalars]
-    scales = [_varying(ds, name, samples) for name in (*variables, *maps)]
+    wet = find_wet(ds, variables, samples, space)
+    scales = [_varying(ds, name, samples, wet, space) for name in (*variables, *maps)]
     template = ds[list(variables)].isel({d: 0 for d in samples if d not in kept}, drop=True).copy(deep=True)
     template = template.drop_vars(maps, errors="ignore")
     template = template.assign_coords({name: ((), 0.0, ds[name].attrs) for name in condition})
     return Layout(
         tuple(variables), scalars, samples, kept, space, tuple(ds.sizes[d] for d in space),
         find_boundary(ds, space, boundary), tuple(scales[: len(variables)]), tuple(conditions), template,
-        maps, tuple(scales[len(variables) :]),
+        maps, tuple(scales[len(variables) :]), wet,
     )  # fmt: skip
 
 
-def _varying(ds: xr.Dataset, name: str, samples: Sequence[str]) -> Scale:
+def _varying(ds: xr.Dataset, name: str, samples: Sequence[str], wet: Any, space: Sequence[str]) -> Scale:
     """The scale of a field; ValueError for one that is the same everywhere."""
-    scale = scan(ds, name, samples)
+    scale = scan(ds, name, samples, wet, space)
     if scale.factor <= 1e-14 * abs(scale.offset):
         raise ValueError(f"variable {name!r} must vary, got {scale.offset:g} everywhere; leave it out")
     return scale

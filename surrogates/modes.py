@@ -95,10 +95,23 @@ class SpectralModes:
             x = spectrum.real - spectrum.imag
         return x
 
+    @property
+    def uniform(self) -> bool:
+        """Whether every place is like every other: all axes are periodic."""
+        return all(kind == "periodic" for kind in self.boundary)
+
     def mirror(self, z: Tensor) -> Tensor:
         """The coefficients at −k (periodic axes; the others have no mirror)."""
         axes = [axis - len(self.space) for axis, kind in enumerate(self.boundary) if kind == "periodic"]
         return z.flip(axes).roll([1] * len(axes), axes) if axes else z
+
+    def pool(self, energy: Tensor) -> Tensor:
+        """Energies (..., *space) with one mean for ±k."""
+        return 0.5 * (energy + self.mirror(energy))
+
+    def shells(self) -> Tensor:
+        """Which modes share their mean spectrum: (*space) integers, by |k| in steps of half a wave number."""
+        return (self.radius() * 2 * min(self.space)).round().long()
 
     def radius(self) -> Tensor:
         """|k| in cycles per cell, (*space): the radial coordinate of the spectrum."""

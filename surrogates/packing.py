@@ -34,6 +34,8 @@ def pack(
         tensors |= {f"{name}.{key}": value for key, value in arrays.items()}
     arrays, corruption = corruption_tensors(fitted.corruption)
     tensors |= {f"corruption.{key}": value for key, value in arrays.items()}
+    if layout.wet is not None:
+        tensors["wet"] = torch.from_numpy(layout.wet)
     if fitted.static is not None:
         tensors["static"] = fitted.static
     if fitted.denoiser is not None:
@@ -75,8 +77,9 @@ def unpack(
         names = {name: tuple(value) for name, value in config["layout"].items()}
         template = template_from_json(config["template"])
         layout = Layout(
-            **names, scales=scales, condition_scales=condition_scales, template=template, map_scales=map_scales
-        )
+            **names, scales=scales, condition_scales=condition_scales, template=template, map_scales=map_scales,
+            wet=tensors["wet"].numpy() if "wet" in tensors else None,
+        )  # fmt: skip
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}

@@ -97,7 +97,7 @@ def split(ds: xr.Dataset, layout: Layout, fraction: float, memory: float) -> Par
     training, held = split_blocks(groups, fraction=fraction, blocks=VALIDATION_BLOCKS, gap=gap)
     pieces = np.array_split(held, VALIDATION_BLOCKS)
     chosen, judged = np.concatenate(pieces[0::2]), np.concatenate(pieces[1::2])
-    room = max(1, int(memory / (4 * layout.channels * math.prod(layout.shape) * stride)))
+    room = max(1, int(memory / (4 * layout.channels * layout.cells * stride)))
     return Parts(ds, layout, training, _spread(chosen, _JUDGED), _spread(judged, _JUDGED), stride, gap * stride, room)
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from surrogates.networks.dit import DiT
 from surrogates.networks.fno import FNO
+from surrogates.networks.masked import OnGrid
 from surrogates.networks.unet import UNet
 
 # A backbone of ours has `options(shape)`, its defaults for a grid.
 NETWORKS: Mapping[str, Any] = MappingProxyType({"unet": UNet, "dit": DiT, "fno": FNO})
 
-__all__ = ["FNO", "NETWORKS", "DiT", "UNet"]
+__all__ = ["FNO", "NETWORKS", "DiT", "OnGrid", "UNet"]
