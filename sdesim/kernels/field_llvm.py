@@ -20,8 +20,8 @@ from sdesim.kernels.field_static import edge_size, is_timed
 from sdesim.kernels.field_sweep import Sweep
 from sdesim.kernels.llvm import integer, loop
 from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, VOID, LLVMMachine
+from sdesim.kernels.spectral_noise import pair_row
 from sdesim.stencils import Stencil
-from sdesim.streams import normal_pair
 
 
 def function(module: ir.Module, name: str, arguments: list[Any], rows: int) -> tuple[Any, ir.IRBuilder]:
@@ -66,7 +66,7 @@ class Sweeps:
     def __init__(self, module: ir.Module, stencil: Stencil, layout: Layout, names: Names) -> None:
         self.module, self.stencil, self.layout, self.names = module, stencil, layout, names
         self.corners = stencil.has_corners
-        self.noise = self._noise() if stencil.noise else None
+        self.noise = pair_row(module, "noise") if stencil.noise else None
         self.ghost = self._ghost()
         self.timed = {key: self._timed_edge(*key) for key in self._edges() if self._is_timed(*key)}
 
@@ -76,19 +76,6 @@ class Sweeps:
     def _is_timed(self, state: int, axis: int, side: int) -> bool:
         pair = self.stencil.ghosts[state][axis]
         return pair is not None and is_timed(pair[side])
-
-    def _noise(self) -> Any:
-        """noise(first, second, member, step, pair, word, k0, k1): the normals of a row, half by half."""
-        fn, b = function(self.module, "noise", [F64_POINTER] * 2 + [I64] * 6, rows=2)
-        first, second, member, step, pair, word, k0, k1 = fn.args
-        m = LLVMMachine(b)
-        with loop(b, integer((self.layout.nx + 1) // 2)) as i:
-            counter = [m.wrap(v) for v in (member, step, b.add(pair, i), word)]
-            z = normal_pair(m, counter, (m.wrap(k0), m.wrap(k1)))
-            b.store(z[0].value, b.gep(first, [i]))
-            b.store(z[1].value, b.gep(second, [i]))
-        b.ret_void()
-        return fn
 
     def _ghost(self) -> Any:
         """ghost(out, in, A, B): a ghost row, A + B·u."""

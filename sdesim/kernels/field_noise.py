@@ -44,10 +44,13 @@ class Drive:
         seed: of the ensemble.
         members: their numbers.
         sheet: where the noise comes from, if not from the steps and cells themselves.
+        fused: whether compiled code draws the normals, with the same bits, where no sheet says otherwise.
     """
 
-    def __init__(self, stencil: Stencil, seed: int, members: ArrayLike, sheet: Sheet | None = None) -> None:
+    def __init__(self, stencil: Stencil, seed: int, members: ArrayLike, sheet: Sheet | None = None,
+                 fused: bool = False) -> None:
         self.stencil, self.seed, self.members, self.sheet = stencil, seed, members, sheet or Sheet()
+        self.fused = fused and self.sheet == Sheet()
         self.colours = {j: colour(stencil.model, stencil.sources[j], self.sheet.cells) for j in stencil.sheets}
         self.memory: dict[int, tuple[float, Array]] = {}
 
@@ -58,8 +61,13 @@ class Drive:
                 self._remembering(j, source.memory, number, h) for j, source in enumerate(self.stencil.sources)}
 
     def _normals(self, j: int, number: int) -> Array:
-        return self.sheet.normals(self.seed, self.members, number, self.stencil.sources[j].number,
-                                  self.stencil.model.grid.shape, colour=self.colours.get(j))
+        shape, which = self.stencil.model.grid.shape, self.stencil.sources[j].number
+        if not self.fused:
+            return self.sheet.normals(self.seed, self.members, number, which, shape, colour=self.colours.get(j))
+        members = np.ascontiguousarray(self.members, np.int64)
+        z = np.empty((members.size, *shape))
+        noise_kernel()(z, self.seed, members, number, which)
+        return self.colours[j](z) if j in self.colours else z
 
     def _remembering(self, j: int, tau: float, number: int, h: float) -> Array:
         z, scale = self._normals(j, number), self.stencil.noise_scale

@@ -160,8 +160,8 @@ class Sweep:
         first = self._noise_row(source, place)
         pair = b.mul(self._number(place), integer(half))
         word = integer(int(Purpose.STEP) | self.stencil.sources[source].number << 8)
-        b.call(self.owner.noise, [first, b.gep(first, [integer(half)]), self.a["member"], self.a["step"], pair, word,
-                                  self.a["k0"], self.a["k1"]])
+        b.call(self.owner.noise, [first, b.gep(first, [integer(half)]), integer(half), pair, self.a["member"],
+                                  self.a["step"], word, self.a["k0"], self.a["k1"]])
 
     def _row(self, array: str, offset: tuple[int, ...], place: dict[int, Any]) -> Any:
         """The row of an array that a kernel reads at an offset."""

@@ -65,7 +65,7 @@ def _groups(plans: Sequence[Sequence[Steps]], most: int) -> list[NDArray[np.int6
 def _integrate(model: Model, method: FieldMethod, initial: Array, plan: Sequence[Steps], members: NDArray[np.int64],
                seed: int, sheet: Sheet) -> Array:
     y, number, stencil = initial.astype(np.float64), 0, model.stencil
-    saved, draw = np.empty((len(plan), *y.shape)), Drive(stencil, seed, members, sheet)
+    saved, draw = np.empty((len(plan), *y.shape)), Drive(stencil, seed, members, sheet, fused=True)
     model.guess, model.tolerance = y, np.full(len(members), TIGHT)
     for i, steps in enumerate(plan):
         for k in range(steps.count):

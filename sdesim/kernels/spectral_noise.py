@@ -9,9 +9,11 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from sdesim.kernels.llvm import Compiled, integer, loop
+from sdesim.kernels.llvm import Compiled, loop
 from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, VOID, LLVMMachine
-from sdesim.streams import Purpose, normal_pair, seed_key
+from sdesim.kernels.sde_fill import CHAIN
+from sdesim.reals import DOUBLE
+from sdesim.streams import Purpose, normals_of, seed_key, word_group
 
 
 class NoiseKernel:
@@ -40,7 +42,7 @@ def noise_kernel() -> NoiseKernel:
 def _noise_module() -> ir.Module:
     """fill(out, members, count, rows, cells, step, purpose|state, key, key, half), with a row function of pairs."""
     module = ir.Module("noise")
-    pair = _pair_row(module)
+    pair = pair_row(module)
     fn = ir.Function(module, ir.FunctionType(VOID, [F64_POINTER, I64_POINTER] + [I64] * 8), "fill")
     out, members, count, rows, cells, step, word, low, high, half = fn.args
     b = ir.IRBuilder(fn.append_basic_block())
@@ -50,30 +52,35 @@ def _noise_module() -> ir.Module:
         with loop(b, rows, name="row") as r:
             start = b.gep(out, [b.mul(b.add(b.mul(k, rows), r), cells)])
             first = b.mul(r, half)
-            fixed = [member, step, first, word, low, high]
-            b.call(pair, [start, b.gep(start, [half]), b.sub(cells, half), integer(0), *fixed])
+            fixed, second = [member, step, word, low, high], b.sub(cells, half)
+            b.call(pair, [start, b.gep(start, [half]), second, first, *fixed])
             # an odd row: its middle cell has no partner, and the second normal of its pair is not used
-            b.call(pair, [b.gep(start, [b.sub(cells, half)]), unused, b.sub(b.add(half, half), cells),
-                          b.sub(cells, half), *fixed])
+            b.call(pair, [b.gep(start, [second]), unused, b.sub(half, second), b.add(first, second), *fixed])
     b.ret_void()
     return module
 
 
-def _pair_row(module: ir.Module) -> ir.Function:
-    """pair(first, second, n, offset, member, step, base, word, low, high): n pairs from pair base + offset on."""
-    fn = ir.Function(module, ir.FunctionType(VOID, [F64_POINTER, F64_POINTER] + [I64] * 8), "pair")
+def pair_row(module: ir.Module, name: str = "pair") -> ir.Function:
+    """pair(first, second, n, base, member, step, word, low, high): n pairs from pair `base` on.
+
+    As in `sde_fill` words come first, and then their normals, each as many vectors at once as there are registers.
+    """
+    fn = ir.Function(module, ir.FunctionType(VOID, [F64_POINTER, F64_POINTER] + [I64] * 7), name)
     fn.attributes.add("noinline")
-    first, second, n, offset, *words = fn.args
+    first, second, n, base, *places = fn.args
     for argument in (first, second):
         argument.add_attribute("noalias")
     b = ir.IRBuilder(fn.append_basic_block())
     m = LLVMMachine(b)
-    member, step, base, word, low, high = words
-    with loop(b, n, name="pair") as i:
-        index = b.add(b.add(base, offset), i)
-        counter = [m.wrap(x) for x in (member, step, index, word)]
-        z = normal_pair(m, counter, (m.wrap(low), m.wrap(high)))
-        b.store(z[0].value, b.gep(first, [i]))
-        b.store(z[1].value, b.gep(second, [i]))
+    member, step, word, low, high = (m.wrap(value) for value in places)
+    rows = [(row, b.bitcast(row, I64_POINTER)) for row in (first, second)]
+    with loop(b, n, name="word", hints=CHAIN[DOUBLE]) as i:
+        found = word_group(m, (member, step, m.wrap(b.add(base, i)), word), (low, high))
+        for value, (_, row) in zip(found, rows, strict=True):
+            b.store(value.value, b.gep(row, [i]))
+    with loop(b, n, name="normal", hints=CHAIN[DOUBLE]) as i:
+        group = [m.wrap(b.load(b.gep(row, [i]))) for _, row in rows]
+        for value, (row, _) in zip(normals_of(m, group), rows, strict=True):
+            b.store(value.value, b.gep(row, [i]))
     b.ret_void()
     return fn
