@@ -4,15 +4,14 @@
     constant coefficients, u or flux given  diagonal in the modes of the grid: FFT, DCT, DST
     the same but for one axis               modes along the others, elimination along it (`implicit_lines`)
     symmetric                               conjugate gradients with multigrid, to a tolerance
-    any other, where those stall, planes    sparse LU
-      of cells that are long and thin
+    any other, where those stall, planes    conjugate residuals with algebraic multigrid; sparse LU where they stall
+      of cells that are long and thin         too, for few cells, and for states that drive each other
 
 Every solver makes the same bits of a member whatever members it shares the call with.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from sdesim.kernels.implicit_lines import Lines, lines
 from sdesim.kernels.implicit_multigrid import Multigrid, conjugate_gradients
 from sdesim.kernels.implicit_operator import Operator
+from sdesim.kernels.implicit_sparse import Algebraic, Part, Sparse, factorise
 from sdesim.spectral import Transform, kind_of
 
 Array: TypeAlias = NDArray[np.float64]
@@ -29,6 +29,7 @@ Coefficients: TypeAlias = Mapping[tuple[int, ...], Array]
 
 
 _LOPSIDED = 100.0
+_FEW = {2: 10_000, 3: 2_000}  # cells for which sparse LU is quicker, by the number of axes
 
 
 class Solver:
@@ -39,7 +40,7 @@ class Solver:
 
     def __init__(self, operator: Operator, a: float) -> None:
         self.operator, self.a, self.iterations = operator, a, 0
-        self.parts: list[_Part | Lines] = []
+        self.parts: list[Part | Lines] = []
         if operator.coupled:
             self.names = ["sparse LU of all states"]
             return
@@ -69,35 +70,7 @@ class Solver:
         return x
 
 
-def factorise(entries: Mapping[tuple[int, int, tuple[int, ...]], Array], shape: tuple[int, ...], states: int,
-              a: float) -> Any:
-    """Sparse LU of I − aL for one member, the states one after the other."""
-    from scipy import sparse
-    from scipy.sparse import linalg
-
-    size = int(np.prod(shape))
-    cells = np.arange(size).reshape(shape)
-    rows, columns, values = [np.arange(states * size)], [np.arange(states * size)], [np.ones(states * size)]
-    for (i, j, offset), c in entries.items():
-        kept = c != 0.0
-        rows.append(i * size + cells[kept])
-        columns.append(j * size + np.roll(cells, tuple(-o for o in offset), tuple(range(len(shape))))[kept])
-        values.append(-a * c[kept])
-    places = (np.concatenate(rows), np.concatenate(columns))
-    matrix = sparse.csc_matrix((np.concatenate(values), places), shape=(states * size,) * 2)
-    return linalg.splu(matrix)
-
-
-class _Part:
-    """One state's solver."""
-
-    name, iterations = "", 0
-
-    def solve(self, r: Array, guess: Array, tolerance: Array) -> Array:
-        raise NotImplementedError
-
-
-def _part(operator: Operator, i: int, a: float) -> _Part | Lines:
+def _part(operator: Operator, i: int, a: float) -> Part | Lines:
     own = {offset: c for (k, _, offset), c in operator.entries.items() if k == i}
     if len(operator.shape) == 1:
         return _Tridiagonal(own, a, operator.stencil.ghosts[i][0] is None)
@@ -107,10 +80,12 @@ def _part(operator: Operator, i: int, a: float) -> _Part | Lines:
     by_lines = lines(operator, i, own, a)
     if by_lines is not None:
         return by_lines
-    near = all(sum(map(abs, offset)) <= 1 for offset in own)
-    if near and is_symmetric(own, operator.weights) and not _is_lopsided(operator, own, a):
+    near, symmetric = all(sum(map(abs, offset)) <= 1 for offset in own), is_symmetric(own, operator.weights)
+    if near and symmetric and not _is_lopsided(operator, own, a):
         return _Iterative(operator, i, own, a)
-    return _Sparse(own, operator.shape, a)
+    if int(np.prod(operator.shape)) <= _FEW[len(operator.shape)]:
+        return Sparse(own, operator.shape, a)
+    return Algebraic(operator, own, a, symmetric)
 
 
 def _is_lopsided(operator: Operator, own: Coefficients, a: float) -> bool:
@@ -137,7 +112,7 @@ def is_symmetric(own: Coefficients, weights: Array | None = None) -> bool:
     return True
 
 
-class _Tridiagonal(_Part):
+class _Tridiagonal(Part):
     name = "tridiagonal"
 
     def __init__(self, own: Coefficients, a: float, wraps: bool) -> None:
@@ -220,7 +195,7 @@ def _constant(pair: list[Array | None], axis: int, wraps: bool) -> Array | None:
     return d if all(np.all(c == d) for c in inside) else None
 
 
-class _Modes(_Part):
+class _Modes(Part):
     name = "modes"
 
     def __init__(self, transform: Transform, eigenvalues: Array, a: float) -> None:
@@ -234,21 +209,8 @@ class _Modes(_Part):
         return x
 
 
-class _Sparse(_Part):
-    name = "sparse LU"
-
-    def __init__(self, own: Coefficients, shape: tuple[int, ...], a: float) -> None:
-        members = max(len(c) for c in own.values())
-        self.factors = [factorise({(0, 0, offset): c[m if len(c) > 1 else 0] for offset, c in own.items()}, shape, 1, a)
-                        for m in range(members)]
-
-    def solve(self, r: Array, guess: Array, tolerance: Array) -> Array:
-        return np.stack([self.factors[m % len(self.factors)].solve(r[m].ravel()).reshape(r[m].shape)
-                         for m in range(len(r))])
-
-
-class _Iterative(_Part):
-    """Conjugate gradients with multigrid; a member where they stall goes to sparse LU for the rest of the run.
+class _Iterative(Part):
+    """Conjugate gradients with multigrid; where they stall, algebraic multigrid for the rest of the run.
 
     Where cells differ every equation is taken times its cell's volume, which makes the matrix symmetric.
     """
@@ -257,10 +219,11 @@ class _Iterative(_Part):
 
     def __init__(self, operator: Operator, i: int, own: Coefficients, a: float) -> None:
         self.own, self.shape, self.a, self.weights = own, operator.shape, a, operator.weights
+        self.algebraic = Algebraic(operator, own, a, True)
+        self.stalled: set[int] = set()
         members = max(len(c) for c in own.values())
         walls = {axis: wall for (k, axis), wall in operator.walls.items() if k == i}
         self.grids = [self._grid(walls, m) for m in range(members)]
-        self.direct: dict[int, Any] = {}
 
     def _grid(self, walls: Mapping[int, Array], m: int) -> Multigrid:
         def of(c: Array) -> Array:
@@ -283,15 +246,13 @@ class _Iterative(_Part):
         x = np.empty_like(r)
         for m in range(len(r)):
             k = m % len(self.grids)
-            if k not in self.direct:
+            if k not in self.stalled:
                 b = r[m] if self.weights is None else r[m] * self.weights[0]
                 x[m], count = conjugate_gradients(self.grids[k], b, guess[m], float(tolerance[m]))
                 self.iterations = max(self.iterations, count)
                 if count >= 0:
                     continue
-                warnings.warn("conjugate gradients with multigrid stall on this diffusivity, which jumps from cell to "
-                              "cell; the run goes on with a sparse LU, slower and exact", RuntimeWarning, stacklevel=2)
-                own = {(0, 0, offset): c[k if len(c) > 1 else 0] for offset, c in self.own.items()}
-                self.direct[k], self.name = factorise(own, self.shape, 1, self.a), "sparse LU"
-            x[m] = self.direct[k].solve(r[m].ravel()).reshape(r[m].shape)
+                self.stalled.add(k)
+            x[m] = self.algebraic.solve_one(k, r[m], guess[m], float(tolerance[m]))
+            self.name, self.iterations = self.algebraic.name, max(self.iterations, self.algebraic.iterations)
         return x
