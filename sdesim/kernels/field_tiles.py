@@ -28,8 +28,9 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 CACHE, MOST_LEVELS = 1 << 20, 16
 """Bytes that the planes under way may fill, and the most levels of a sweep of more than one step."""
-LARGE, DIVISIBLE = 1 << 23, 1 << 14
-"""Bytes of buffers from which a sweep pays on one thread; cells from which two threads pay on one grid."""
+LARGE, DIVISIBLE = 1 << 23, 1 << 17
+"""Bytes of buffers from which a sweep pays on one thread; cells from which two threads pay on one grid: handing a sweep
+of 16 levels over takes as long as 2^19 cells and steps."""
 _AWAY = -9  # no plane has this number
 
 

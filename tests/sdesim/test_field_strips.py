@@ -86,10 +86,10 @@ def test_when_a_grid_is_cut():
     def square(n):
         return Grid(x=(0.0, 1.0, n), y=(0.0, 1.0, n))
 
-    assert levels(PDE(square(64), diffusivity=1e-9), 2) == 0  # too little work for two threads
+    assert levels(PDE(square(256), diffusivity=1e-9), 2) == 0  # too little work for two threads
     assert levels(PDE(square(256), diffusivity=1e-9), 1) == 0  # in the cache: whole passes
-    assert levels(PDE(square(256), diffusivity=1e-9), 2) > 1  # fewer members than threads
-    assert levels(PDE(square(256), diffusivity=1e-9), 2, members=2) == 0  # a thread for each member
+    assert levels(PDE(square(512), diffusivity=1e-9), 2) > 1  # fewer members than threads
+    assert levels(PDE(square(512), diffusivity=1e-9), 2, members=2) == 0  # a thread for each member
     assert levels(PDE(square(800), diffusivity=1e-9), 1) > 1  # past the cache
-    assert levels(PDE(square(256), diffusivity=1e-9, boundary={"x": Dirichlet("t")}), 2) == 0  # edges change in time
+    assert levels(PDE(square(512), diffusivity=1e-9, boundary={"x": Dirichlet("t")}), 2) == 0  # edges change in time
     assert levels(PDE(Grid(x=(0.0, 1.0, 10**6)), diffusivity=1e-12), 2) == 0  # nothing to cut
