@@ -11,6 +11,7 @@ hardly depend on the number of levels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,10 +35,9 @@ class Aggregation:
     """
 
     def __init__(self, matrix: Any, symmetric: bool) -> None:
-        self.weights = _CHEBYSHEV if symmetric else _JACOBI
         self.levels: list[_Level] = []
         while True:
-            level = _Level(matrix)
+            level = _Level(matrix, _CHEBYSHEV if symmetric else _JACOBI)
             self.levels.append(level)
             if matrix.shape[0] <= _COARSEST or len(self.levels) == _LEVELS:
                 level.inverse = np.linalg.inv(matrix.toarray()) if matrix.shape[0] <= 4 * _COARSEST else None
@@ -71,13 +71,13 @@ class Aggregation:
         """A symmetric V of smoothing and correction from level k, corrected by two steps of the level below."""
         level = self.levels[k]
         if level.prolongation is None:
-            return b / level.scale if level.inverse is None else np.asarray(level.inverse @ b)
-        x = self.weights[0] * b / level.scale
-        for w in self.weights[1:]:
-            x += w * (b - level.matrix @ x) / level.scale
-        x += level.prolongation @ self._twice(k + 1, level.restriction @ (b - level.matrix @ x))
-        for w in reversed(self.weights):
-            x += w * (b - level.matrix @ x) / level.scale
+            return b * level.steps[0] if level.inverse is None else np.asarray(level.inverse @ b)
+        x = b * level.steps[0]
+        for step in level.steps[1:]:
+            x += level.residual(b, x) * step
+        x += level.prolongation @ self._twice(k + 1, level.restriction @ level.residual(b, x))
+        for step in reversed(level.steps):
+            x += level.residual(b, x) * step
         return x
 
     def _twice(self, k: int, b: Array) -> Array:
@@ -105,14 +105,19 @@ class Aggregation:
 class _Level:
     """A matrix, what smooths it, and the way to the next level."""
 
-    def __init__(self, matrix: Any) -> None:
+    def __init__(self, matrix: Any, weights: Sequence[float]) -> None:
         self.matrix = matrix
-        diagonal = matrix.diagonal()
         # at most 2 are the eigenvalues of D⁻¹A with D ≥ ½ Σ |a_ij|
-        self.scale: Array = np.maximum(diagonal, 0.5 * np.asarray(abs(matrix).sum(axis=1)).ravel())
+        scale = np.maximum(matrix.diagonal(), 0.5 * np.asarray(abs(matrix).sum(axis=1)).ravel())
+        self.steps: list[Array] = [w / scale for w in weights]
         self.prolongation: Any = None
         self.restriction: Any = None
         self.inverse: Array | None = None
+
+    def residual(self, b: Array, x: Array) -> Array:
+        """b − A x."""
+        r: Array = self.matrix @ x
+        return np.subtract(b, r, out=r)
 
     def coarsen(self) -> Any:
         """The matrix of the next level: two rounds of pairs."""
