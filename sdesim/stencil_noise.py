@@ -16,7 +16,9 @@ faces: what leaves one cell enters the next. The amplitude is that of the mean u
 face and the distance d between the centres on both its sides, ξ_f is the mean of white noise over the volume A d, so
 that the discrete divergence stays minus the adjoint of the gradient: for du = ∇·D∇u + ∇·(√(2Dρ) ξ) the stationary
 variance is ρ/V in every cell, and nothing is correlated, on any grid. Nothing goes through an edge of a given flux; at
-one that holds a value the cell is d/2 away, so that ξ_f is √2 times as strong.
+one that holds a value the cell is d/2 away, so that ξ_f is √2 times as strong, and u_f is the mean of both. Then
+particles that walk alone, a = √(2Du), are those of Poisson's law between reservoirs of any densities too: the variance
+is u(x)/V, and nothing is correlated.
 
 A flux is a field of its own, "!k": it stands on the low faces of the cells and is read at the next cell.
 """
@@ -107,31 +109,43 @@ class Noises:
         """The divergence of the fluxes."""
         w, total = self.write, const(0.0)
         for axis in range(len(w.axes)):
-            flux = self._flux(state, axis, self._source(state, axis + 1), w.here, self._open(state, axis, False))
+            flux = self._flux(state, axis, self._source(state, axis + 1), last=False)
             self.fluxes.append(flux)
             self.owners.append(self.model.state.index(state))
             name = f"!{len(self.fluxes) - 1}"
             high = load(name, w.unit[axis])
             if isinstance(self.model.boundary[state][w.axes[axis]][1], Dirichlet):  # a face that is low to no cell
                 edge = self._source(state, len(w.axes) + axis + 1)
-                high = high + self._flux(state, axis, edge, w.unit[axis], self._open(state, axis, True))
+                high = high + self._flux(state, axis, edge, last=True)
             difference = high - load(name, w.here)
             share = const(1.0 / w.spacing[axis]) if w.even[axis] else w._factor(state, "share", axis, w.here)
             total = total + difference * share
         return w.inside(state, total)
 
-    def _flux(self, state: str, axis: int, z: Expr, face: Offset, weight: Expr) -> Expr:
-        """a(u_f) ξ_f at the low face of the cell at `face`; exactly 0 where nothing goes through, whatever a is."""
+    def _flux(self, state: str, axis: int, z: Expr, last: bool) -> Expr:
+        """a(u_f) ξ_f at the low face of a cell, or of the `last` edge; exactly 0 where nothing goes, whatever a is."""
         w = self.write
+        face, weight = w.unit[axis] if last else w.here, self._open(state, axis, last)
         lowered = w._hoist(state, self.amplitudes[state], "point", axis)
         used = free_symbols(lowered)
         below = tuple(f - s for f, s in zip(face, w.unit[axis]))
-        means = {name: w._between(name, load(name, below), load(name, face), axis, face)
-                 for name in self.model.state if name in used}
+        means = {name: self._mean(name, axis, below, face, last) for name in self.model.state if name in used}
         known = {name: load(name, face) for name in w.names.values() if name in used}
         flux = substitute(lowered, {**means, **known}) * z
         through = flux if weight.op == "const" else where(weight > 0.0, flux * weight, 0.0)
         return w.carried(state, axis, face, through)
+
+    def _mean(self, name: str, axis: int, below: Offset, face: Offset, last: bool) -> Expr:
+        """u_f of a state: of both cells, and of an edge that holds a value the mean of that and the cell."""
+        w, (low, _) = self.write, self.model.boundary[name][self.write.axes[axis]]
+        mean = (load(name, below) + load(name, face)) * 0.5
+        if last:  # what is not at the edge weighs nothing
+            return (mean + load(name, below)) * 0.5
+        if not isinstance(low, Dirichlet):
+            return mean
+        lo, hi, _ = self.model.grid.axis(w.axes[axis])
+        edge = where(symbol(w.axes[axis]) < lo + 1e-9 * (hi - lo), 0.5, 0.0)
+        return mean + (load(name, face) - mean) * load(w._static(name, edge, "point", axis, 1.0), face)
 
     def _open(self, state: str, axis: int, last: bool) -> Expr:
         """What noise weighs on a face, over √h (of equal cells √(h/V)): that of the low faces, or of the last edge."""

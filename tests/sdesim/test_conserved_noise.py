@@ -45,8 +45,8 @@ def edges(grid, kind):
     return {**ends, "r": sides[1] if grid.axis("r")[0] == 0.0 else sides} if "r" in grid.axes else ends
 
 
-def matrices(model):
-    """L of du = L u dt + B dW by the reference's columns, and B by the increments of its sources."""
+def matrices(model, where=None):
+    """L of du = L u dt + B dW by the reference's columns, and B (at a field) by the increments of its sources."""
     stencil = discretise(model)
     reference = Reference(stencil, model.parameters, {
         name: values[0] for name, values in static_arrays(stencil, model.parameters).items()})
@@ -58,7 +58,7 @@ def matrices(model):
     for j in range(len(stencil.sources)):
         for e in unit:
             dW = [e * stencil.noise_scale if i == j else still for i in range(len(stencil.sources))]
-            B.append(np.ravel(reference.noise(0.0, Vector([np.ones(shape)]), by_state(stencil, dW))[0]))
+            B.append(np.ravel(reference.noise(0.0, Vector([np.ones(shape) if where is None else where]), by_state(stencil, dW))[0]))
     return L, np.stack(B, axis=1)
 
 
@@ -77,6 +77,25 @@ def test_fluctuations_and_dissipation_balance_in_every_cell(name, kind):
         assert np.abs(grid.volumes.ravel() @ B).max() < 1e-16 * np.abs(B).max() * grid.size
     assert np.linalg.matrix_rank(B[wet], tol=1e-9) == wet.sum() - (not any(
         isinstance(side, sim.Dirichlet) for axis in grid.axes for side in model.boundary["u"][axis]))
+
+
+@pytest.mark.parametrize("name", ["line", "plane", "stretched", "shell", "region"])
+def test_particles_that_walk_alone_are_poisson_between_reservoirs(name):
+    # a² = 2Dρ, and a stationary profile between two densities: C = ρ(x)/V though a current flows
+    grid = GRIDS[name]
+    along = grid.axes[-1]
+    model = sim.PDE(grid, diffusivity=0.3, noise=sim.ConservedNoise("sqrt(2*0.3*u)"),
+                    boundary={along: (sim.Dirichlet(0.5), sim.Dirichlet(2.0))})
+    stencil = discretise(model)
+    L, _ = matrices(model)
+    reference = Reference(stencil, {}, {key: values[0] for key, values in static_arrays(stencil, {}).items()})
+    source = np.asarray(reference.f(0.0, Vector([np.zeros(grid.shape)]))[0]).ravel()
+    profile = np.linalg.solve(L, -source)
+    _, B = matrices(model, profile.reshape(grid.shape))
+    C = np.diag(profile / np.broadcast_to(grid.volumes, grid.shape).ravel())
+    assert np.ptp(profile) > 0.8
+    found = np.abs(L @ C + C @ L.T + B @ B.T).max() / np.abs(B @ B.T).max()
+    assert found < 1e-14
 
 
 def test_the_structure_factor_by_euler_steps_is_that_of_the_scheme():
