@@ -16,6 +16,7 @@ from sdesim.methods import find, rows
 from sdesim.methods.adaptive import Control
 from sdesim.methods.bounded import check_bounds
 from sdesim.methods.field_control import FieldControl
+from sdesim.methods.field_scipy import default_control
 from sdesim.methods.method import Method
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
@@ -71,7 +72,7 @@ def check_device(model: SDE | PDE, method: Method, device: str) -> None:
     >>> from sdesim.methods import find
     >>> check_device(SDE({"x": "-x"}, {"x": 1}), find("heun", ("sde",)), "cuda")
     """
-    if device == "cuda" and isinstance(model, PDE) and method.kind in ("implicit", "spectral"):
+    if device == "cuda" and isinstance(model, PDE) and method.kind != "stencil":
         able = [m.name for m in rows(("stencil",)) if model.noise_kind in ("none", *m.noise)]
         raise ValueError(f'{method.name} has no CUDA source: with device="cuda" use one of {", ".join(able)}, or '
                          'device="cpu"')  # fmt: skip
@@ -154,12 +155,12 @@ def _for_pde(
     reason = "asked for"
     if name is None:
         name, reason = _best_field_method(model)
-    method = find(name, ("stencil", "implicit", "spectral"))
+    method = find(name, ("stencil", "implicit", "spectral", "reference"))
     if model.noise_kind not in ("none", *method.noise):
         able = [m.name for m in rows(("stencil", "implicit", "spectral")) if model.noise_kind in m.noise]
         raise ValueError(f"{name} does not serve {model.noise_kind} noise, which this model has; use one of "
                          f"{', '.join(able)}")  # fmt: skip
-    if model.potential and method.kind != "stencil":
+    if model.potential and method.kind not in ("stencil", "reference"):
         able = [m.name for m in rows(("stencil",)) if model.noise_kind in ("none", *m.noise)]
         raise ValueError(f"{name} steps what flows, and {', '.join(model.potential)} flows by a potential "
                          f"({', '.join(map(str, model.potential.values()))}): use {' or '.join(able)}")
@@ -168,7 +169,8 @@ def _for_pde(
     if dt is None and method.kind == "spectral" and not name.startswith("exact"):
         steps = fitting(model, method, initial, parameters, float(clock[0]), float(clock[-1] - clock[0]) or 1.0)
         return Choice(method, None, f"{reason}; each member's dt from the rates of what is not taken exactly", steps)
-    return Choice(method, None if dt is None else float(dt), reason)
+    control = default_control(model.state) if method.kind == "reference" else None
+    return Choice(method, None if dt is None else float(dt), reason, control=control)
 
 
 def _best_field_method(model: PDE) -> tuple[str, str]:

@@ -58,6 +58,7 @@ def integrate(model: PDE, method: Method, initial: NDArray[np.float64], paramete
         members: numbers of the members.
         backend: "kernel" (fused, generated) or "numpy" (the reference); their bits are equal.
         threads: blocks of members that run at the same time.
+        control: tolerances, by which a method that estimates its error chooses the steps.
         sheet: half the steps, or cells of another grid, whose noise this run shares (by the reference where there is).
 
     Raises:
@@ -68,14 +69,14 @@ def integrate(model: PDE, method: Method, initial: NDArray[np.float64], paramete
     times = np.ascontiguousarray(times, dtype=np.float64)
     values = _parameters(model, parameters, members.size)
     _check(model, initial, times, dt, members)
-    if method.kind in ("stencil", "implicit"):
+    if method.kind in ("stencil", "implicit", "reference"):
         from sdesim.stencil_integrate import stencil_run
 
         return FieldResult(*stencil_run(model, method.name, initial, values, times, dt, seed=seed, members=members,
                                         backend=backend, threads=threads, sheet=sheet, control=control))
     if method.kind != "spectral":
-        raise ValueError(f"{method.name} is a method of kind {method.kind!r}; fields need 'stencil', 'implicit' or "
-                         "'spectral'")
+        raise ValueError(f"{method.name} is a method of kind {method.kind!r}; fields need 'stencil', 'implicit', "
+                         "'spectral' or 'reference'")
     if backend not in ("kernel", "numpy"):
         raise ValueError(f"the spectral methods run with backend 'kernel' or 'numpy'; got {backend!r}")
     if sheet is not None and model.noise:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sdesim.calculus import free_symbols, walk
 from sdesim.coefficients import of_member
 from sdesim.kernels.field_bounds import check_diffusivity, peclet, spectra
-from sdesim.kernels.field_free import Task, reference, task
+from sdesim.kernels.field_following import followed
 from sdesim.kernels.field_noise import Drive
 from sdesim.kernels.field_plan import Programs, Steps, ceiling, options_of, plan, remembering
 from sdesim.kernels.field_reference import Reference, Sheet, run_member
@@ -25,6 +25,7 @@ from sdesim.kernels.field_static import static_arrays
 from sdesim.methods.field import FIELD_METHODS, FieldMethod, Spectrum
 from sdesim.methods.field_control import FieldControl
 from sdesim.methods.field_implicit import AFFINE, ALTERNATING, IMPLICIT_METHODS
+from sdesim.methods.field_scipy import SCIPY_METHODS
 from sdesim.models.pde import PDE
 from sdesim.stencils import Stencil, discretise
 
@@ -85,7 +86,7 @@ def stencil_run(
     chosen = _method(model, method)
     if backend not in _BACKENDS:
         raise ValueError(f"backend is one of {', '.join(_BACKENDS)}; got {backend!r}")
-    if backend == "cuda" and chosen.kind == "implicit":
+    if backend == "cuda" and chosen.kind != "stencil":
         raise ValueError(f'{method} has no CUDA source: take one of {", ".join(FIELD_METHODS)}, or device="cpu"')
     numbers = _members(members)
     start = _initial(model, initial, len(numbers))
@@ -93,10 +94,9 @@ def stencil_run(
     values = _parameters(model, parameters, len(numbers))
     stencil = _discretise(model, advection, float(clock[0]), chosen)
     bounds = _spectra(stencil, values, start, clock)
-    if control is not None:
-        looked = _looked(stencil, clock)
-        own = task(stencil, chosen, values, bounds, looked, start, clock, dt, numbers, control)
-        return _followed(own, backend, threads)
+    if control is not None or chosen.kind == "reference":
+        return followed(stencil, chosen, values, bounds, _looked(stencil, clock), start, clock, dt, numbers, control,
+                        backend, threads)
     if chosen.kind == "implicit":
         return _implicit(stencil, chosen, values, bounds, start, clock, dt, numbers, seed, threads, sheet)
     plans = remembering(stencil, [plan(chosen, s, clock.tolist(), dt, _cuts(sheet)) for s in bounds])
@@ -126,28 +126,6 @@ def _implicit(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, An
     states[0] = start
     status, notes = run(parts, method, parameters, plans, start, members, seed, threads, states[1:], sheet)
     return states, status, {**_notes(stencil, method, plans, bounds, dt), **notes}
-
-
-def _followed(task: Task, backend: str, threads: int) -> tuple[Array, NDArray[np.int8], dict[str, Any]]:
-    """Integrate each member by steps of its own."""
-    if len(task.times) > 1:
-        _FREE[backend](task, threads)
-    return np.concatenate([task.initial[None], task.out]), task.status, task.notes
-
-
-def _free_kernel(task: Task, threads: int) -> None:
-    from sdesim.kernels.field_adaptive_run import run
-
-    run(task, threads)
-
-
-def _free_cuda(task: Task, threads: int) -> None:
-    from sdesim.kernels.field_device_free import run_on_device
-
-    run_on_device(task)
-
-
-_FREE = {"kernel": _free_kernel, "cuda": _free_cuda, "numpy": reference}
 
 
 def steps_of(model: PDE, method: str, initial: Array, parameters: Mapping[str, Any], times: Array) -> Array:
@@ -193,7 +171,7 @@ def _cuts(sheet: Sheet | None) -> int:
 
 
 def _method(model: PDE, name: str) -> FieldMethod:
-    known = {**FIELD_METHODS, **IMPLICIT_METHODS}
+    known = {**FIELD_METHODS, **IMPLICIT_METHODS, **SCIPY_METHODS}
     if name not in known:
         raise ValueError(f"there is no stencil method {name!r}; there are {', '.join(known)}")
     method = known[name]

@@ -70,7 +70,8 @@ def _for_field(
         why = "asked for"
     longest = dt if dt is not None else float(clock[-1] - clock[0]) or 1.0
     choice = choose(model, name, longest, clock, initial, parameters)
-    embedded_of(choice.method)
+    if choice.method.kind != "reference":
+        embedded_of(choice.method)
     most = "a tenth of the span" if dt is None else f"{dt:g}"
     reason = f"{why}; each member's steps by the estimate of their error, none longer than {most}"
     return replace(choice, dt=dt, steps=None, control=control, reason=reason)

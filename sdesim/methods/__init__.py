@@ -19,6 +19,7 @@ _FILES = {
     "stencil": ("field",),
     "implicit": ("field_implicit",),
     "spectral": ("spectral",),
+    "reference": ("field_scipy",),
 }
 
 

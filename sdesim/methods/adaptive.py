@@ -165,5 +165,5 @@ def adapts(method: Method) -> tuple[str, ...]:
     ('none',)
     """
     if method.kind != "sde":
-        return ("none",) if getattr(method, "embedded", None) is not None else ()
+        return ("none",) if method.kind == "reference" or getattr(method, "embedded", None) is not None else ()
     return tuple(m.noise_type for m in _samples() if method.refusal(m) is None and refusal(method, m) is None)

@@ -16,7 +16,8 @@ class Method:
 
     `step` is the pure function of its paper. `kind` is "sde" (finite-dimensional), "law" (finite-dimensional, sampled
     from its transition law), "jump" (jumps alone, event by event), "leap" (takes the model's jumps itself), "stencil"
-    (fields, finite volumes) or "spectral" (fields, modal space). `calculus` is the stochastic calculus whose
+    (fields, finite volumes), "implicit" (the same), "spectral" (fields, modal space) or "reference" (the first, by
+    SciPy). `calculus` is the stochastic calculus whose
     solution it converges to, None if it takes no noise. Orders are those of the source, `order` the one without
     noise; `strong` and `weak` are None where they do not apply. `requires` raises ValueError for a model whose
     structure the method does not serve. `refined` gives the step for a model and a size of step, for a method whose

@@ -368,3 +368,70 @@ def test_fewer_right_hand_sides_than_euler_at_equal_error():
         states, _, ours = solve(model, method, u, times, control=FieldControl(0.0, (20 * error,)))
         assert np.abs(states[-1, 0, 0] - exact).max() < error, method
         assert notes["steps"] > 3 * ours["right_sides"][0], (notes["steps"], ours)
+
+
+# --- references by SciPy
+
+
+SMALL = Grid(x=(0.0, 1.0, 12), y=(0.0, 1.0, 10))
+REFERENCES = {
+    "heat": (PDE(SMALL, diffusivity="1 + x", boundary={"x": Dirichlet("cos(t)")}), "cos(pi*x)", 0.1),
+    "Gray-Scott": (sim.equations.gray_scott(Grid(x=(0.0, 0.2, 12), y=(0.0, 0.2, 10))),
+                   {"u": "1 - 0.5*exp(-500*((x - 0.1)**2 + (y - 0.1)**2))", "v": "0.25*exp(-500*((x - 0.1)**2))"}, 20.0),
+    "porous medium": (PDE(Grid(x=(-4.0, 4.0, 50)), diffusivity="2*u"), "max(1 - x**2/12, 0)", 1.0),
+    "Burgers": (PDE(Grid(x=(0.0, 1.0, 40)), diffusivity=0.03, velocity={"x": "u/2"}, boundary={"x": Periodic()}),
+                "sin(2*pi*x)", 0.3),
+    "a tensor": (PDE(SMALL, diffusivity=[["1 + x", "0.5"], ["0.5", "1"]]), "cos(pi*x)*cos(2*pi*y)", 0.05),
+    "a sphere": (PDE(sim.SphereGrid(lat=8, lon=12), diffusivity="1 + 0.3*sin(lat*pi/180)"), "sin(lat*pi/180)", 0.1),
+}
+
+
+@pytest.mark.parametrize("name", list(REFERENCES))
+@pytest.mark.filterwarnings("ignore::sdesim.AccuracyWarning")
+def test_references_by_scipy_agree_with_ours_to_the_tolerance(name):
+    model, initial, end = REFERENCES[name]
+    def solution(method, rtol):
+        ds = sim.simulate(model, initial, [0.5 * end, end], method=method, rtol=rtol, atol=0.1 * rtol)
+        return np.stack([ds[state].values for state in model.state]), ds
+
+    bdf, ds = solution("bdf", 1e-7)
+    assert "scipy.integrate.BDF" in ds.attrs["solver"]
+    assert "reference" in ds.attrs["solver"]
+    assert "rejected_steps" not in ds
+    radau, rkc = solution("radau", 1e-7)[0], solution("rkc", 1e-4)[0]
+    assert np.abs(bdf - radau).max() < 2e-6
+    assert np.abs(bdf - rkc).max() < 1e-4
+    assert np.abs(bdf[:, 0, 1] - bdf[:, 0, 0]).max() > 1e-3  # something happens
+
+
+@pytest.mark.parametrize("name", ["heat", "Gray-Scott", "porous medium", "a tensor", "limited"])
+def test_scipy_is_told_every_entry_of_the_jacobian(name):
+    from sdesim.kernels.field_scipy import pattern
+
+    model = BITS[name] if name in BITS and name != "Gray-Scott" else REFERENCES[name][0]
+    stencil = discretise(model)
+    statics = {key: v[0] for key, v in static_arrays(stencil, model.parameters).items()}
+    reference, shape = Reference(stencil, model.parameters, statics), (len(model.state), *model.grid.shape)
+    u = np.random.default_rng(1).random(shape)
+
+    def rate(y):
+        return np.ravel([np.zeros(shape[1:]) + f for f in reference.f(0.3, Vector(y.reshape(shape)))])
+
+    base, known = rate(u.ravel()), pattern(stencil).toarray()
+    for j in range(u.size):
+        moved = u.ravel().copy()
+        moved[j] += 1e-3
+        assert not np.any((rate(moved) != base) & ~known[:, j]), j
+    assert known.mean() < 0.6
+
+
+def test_a_reference_without_tolerances_and_one_that_fails():
+    ds = sim.simulate(REFERENCES["porous medium"][0], "max(1 - x**2/12, 0)", [0.1], method="bdf", members=2)
+    assert ds.u.isel(member=0).equals(ds.u.isel(member=1).assign_coords(member=0))
+    assert sim.rerun(ds, members=[1]).u.equals(ds.u.isel(member=[1]))
+    burst = PDE(Grid(x=(0.0, 1.0, 5)), diffusivity=1.0, reaction="u**2")
+    ds = sim.simulate(burst, 1.0, [0.5, 2.0], method="bdf")
+    assert ds.status.item() == 2
+    assert ds.last_good_time.item() == 0.5
+    with pytest.raises(ValueError, match="bdf has no CUDA source"):
+        sim.simulate(burst, 1.0, [0.5], method="bdf", device="cuda")

@@ -320,7 +320,7 @@ BAD = {
         "milstein does not serve general noise, which this model has; use one of euler_maruyama, heun",
     ),
     "method for fields": (lambda: ou(method="rkl2"), "no method 'rkl2' for this model .* kind stencil.*; there are euler_m"),
-    "unknown method": (lambda: ou(method="rk45"), "no method 'rk45' for this model; there are euler_maruyama"),
+    "unknown method": (lambda: ou(method="rk78"), "no method 'rk78' for this model; there are euler_maruyama"),
     "unknown parameter": (lambda: ou(parameters={"q": 1}), "'q' is no parameter of this model; its parameters are k, s"),
     "length": (lambda: ou(parameters={"k": [1, 2, 3]}, members=2), "each of the 2 members; got 3 values: give 2"),
     "NaN parameter": (lambda: ou(parameters={"k": np.nan}), "'k' must be finite; got nan"),
