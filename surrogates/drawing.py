@@ -243,8 +243,8 @@ def draw(fitted: Fitted, numbers: NDArray[np.int64], c: Tensor | None, how: Draw
     counted = Counted(denoise)
     with torch.no_grad():
         if how.sampler in (None, "exponential"):
-            steps = how.steps or (9 if seen is None else 18)
-            levels = [fitted.corruption.levels(level) for level in noise_levels(*fitted.noise_range, steps)]
+            steps, at = how.steps or (12 if seen is None else 24), fitted.corruption.levels
+            levels = [at(s) for s in samplers.balanced(fitted.gaussian, fitted.noise_range, steps, at)]
             end = samplers.exponential(counted, x, gaussian, torch.stack(levels).to(x), c)
         elif isinstance(fitted.corruption, Modal):
             mean, modes = gaussian.mean(c), gaussian.modes

@@ -11,20 +11,28 @@ exponential   for α = 1, mode by mode in the basis U of the Gaussian N(μ, UΛU
                   z(σ') = (s'/s) z + s' ∫_{θ'}^{θ} g dθ
 
               G = 0 for the Gaussian itself, so that any number of steps is exact and only what is not Gaussian is
-              discretised: by one value of g per step (order 1), or by the mean of both ends (Heun, order 2). The last
-              step runs to σ = 0 with one call.
+              discretised: predicted with the slope of g over the step behind (no farther than that step was long) and
+              corrected with the mean of both ends, order 2. The value found at the predicted end serves the next step
+              too, so that a step is one call.
+
+balanced      The levels for it. What excess kurtosis adds to the Gaussian's estimate is, to first order in it
+              (Edgeworth's series of the noised data), E|G|² ∝ Σ_k λW³(1 − W)², and a rule of order 2 errs alike in
+              all steps whose density over ln σ goes as |G|^{1/3}. A tenth of the highest density is kept everywhere.
 
 `denoise(x, sigma)` takes fields (n, channels, *space) and a scalar tensor σ; conditions are bound beforehand.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from surrogates.denoisers import Field
 from surrogates.gaussian import Gaussian
-from surrogates.processes import Process
+from surrogates.processes import Process, noise_levels
 
 
 def heun(denoise: Field, x: Tensor, process: Process, times: Tensor, *, final: bool = True) -> Tensor:
@@ -54,14 +62,12 @@ def heun(denoise: Field, x: Tensor, process: Process, times: Tensor, *, final: b
     return x
 
 
-def exponential(
-    denoise: Field, x: Tensor, gaussian: Gaussian, levels: Tensor, c: Tensor | None = None, *, order: int = 2
-) -> Tensor:
+def exponential(denoise: Field, x: Tensor, gaussian: Gaussian, levels: Tensor, c: Tensor | None = None) -> Tensor:
     """From x at levels[0] through `levels` and on to σ = 0; exact in any number of steps for the Gaussian itself.
 
     x (n, channels, *space); levels (steps + 1,), decreasing and positive; c the conditions of the Gaussian. Levels
     (steps + 1, 1, channels or 1, *space) hold one value per mode (noise with a spectrum): all is mode by mode.
-    Network calls: order·steps + 1.
+    Network calls: steps + 1.
 
     >>> from surrogates.modes import SpectralModes
     >>> law = Gaussian.of_spectrum(SpectralModes((4,), ("periodic",)), torch.full((1, 4), 3.0, dtype=torch.float64))
@@ -70,15 +76,21 @@ def exponential(
     tensor(1.7321, dtype=torch.float64)
     """
     mean, variance, modes = gaussian.mean(c), gaussian.variance(c), gaussian.modes
+    root = variance.sqrt()
     z = modes.analyse(x - mean)
+    g, slope, behind = excess(denoise, z, gaussian, levels[0], c), torch.zeros_like(z), torch.zeros_like(root)
     ends = torch.cat([levels[1:], torch.zeros_like(levels[:1])])
     for sigma, after in zip(levels, ends, strict=True):
-        g = excess(denoise, z, gaussian, sigma, c)
-        moved = advance(z, g, variance, sigma, after)
-        if order == 2 and bool((after > 0.0).all()):
-            g = 0.5 * (g + excess(denoise, moved, gaussian, after, c))
-            moved = advance(z, g, variance, sigma, after)
-        z = moved
+        size = (variance + after**2).sqrt()
+        carried = size / (variance + sigma**2).sqrt() * z
+        angle = torch.atan(root * (sigma - after) / (variance + sigma * after))  # θ − θ' without cancellation
+        if not bool((after > 0.0).all()):
+            z = carried + size * angle * g
+            break
+        predicted = carried + size * angle * (g + 0.5 * torch.minimum(angle, behind) * slope)
+        ahead = excess(denoise, predicted, gaussian, after, c)
+        z = carried + size * angle * 0.5 * (g + ahead)
+        slope, behind, g = (ahead - g) / angle, angle, ahead
     return mean + modes.synthesise(z)
 
 
@@ -91,10 +103,37 @@ def excess(denoise: Field, z: Tensor, gaussian: Gaussian, sigma: Tensor, c: Tens
 
 
 def advance(z: Tensor, g: Tensor, variance: Tensor, sigma: Tensor, after: Tensor) -> Tensor:
-    """z(σ') = (s'/s) z + s' (θ − θ') g: the step from σ to σ' with one g."""
+    """z(σ') = (s'/s) z + s' (θ − θ') g: one step with one value of g."""
     start, stop = (variance + sigma**2).sqrt(), (variance + after**2).sqrt()
-    angle = torch.atan(variance.sqrt() * (sigma - after) / (variance + sigma * after))  # θ − θ' without cancellation
+    angle = torch.atan(variance.sqrt() * (sigma - after) / (variance + sigma * after))
     return stop / start * z + stop * angle * g
+
+
+def balanced(
+    gaussian: Gaussian, noise_range: tuple[float, float], steps: int, levels: Callable[[Tensor], Tensor] = lambda s: s
+) -> Tensor:
+    """`steps` + 1 noise levels from σ_max to σ_min for `exponential`, dense where data leave their Gaussian.
+
+    `levels` gives the noise of each mode at a level, where it is coloured. The levels depend on no condition, so that a
+    member does not depend on its batch: the spectrum is that at the centre of the conditions' range. Float64.
+
+    >>> from surrogates.modes import SpectralModes
+    >>> law = Gaussian.of_spectrum(SpectralModes((4,), ("periodic",)), torch.ones(1, 4))
+    >>> [round(float(s), 2) for s in balanced(law, (0.01, 100.0), 4)]                    # half of the steps near √λ = 1
+    [100.0, 1.96, 0.73, 0.25, 0.01]
+    """
+    centre = torch.zeros(1, max(gaussian.conditions, 1)).to(gaussian.mean_terms)
+    variance = gaussian.variance(centre).double()
+    edges = noise_levels(*noise_range, 100)
+    density = []
+    for sigma in (edges[:-1] * edges[1:]).sqrt():
+        W = variance / (variance + levels(sigma) ** 2)
+        density.append(float((variance * W**3 * (1.0 - W) ** 2).sum()) ** (1.0 / 6.0))
+    weights = torch.tensor(density, dtype=torch.float64)
+    sums = torch.cumsum(torch.maximum(weights, 0.1 * weights.max()), 0)
+    reached = np.concatenate([[0.0], (sums / sums[-1]).numpy()])
+    found = np.exp(np.interp(np.linspace(0.0, 1.0, steps + 1), reached, edges.log().numpy()))
+    return torch.from_numpy(found)
 
 
 def start(gaussian: Gaussian, noise: Tensor, level: Tensor | float, c: Tensor | None = None) -> Tensor:

@@ -178,7 +178,7 @@ class Surrogate:
         law
             "network", "gaussian" (with conditions), "baseline" (the plain Gaussian field); None: what the verdict says.
         sampler, steps
-            "exponential" (2·steps + 1 network calls, 9 steps by default), or along the process "heun", "euler", "ddim",
+            "exponential" (steps + 1 network calls, 12 steps by default), or along the process "heun", "euler", "ddim",
             "dpm_2m", "unipc", "adaptive" (it chooses its steps) and, with fresh noise, "ancestral", "euler_maruyama",
             "churn", "sde_2m", "predictor_corrector". The result's attribute `synthetic` counts the network calls.
             A network made for it (`distill`, objective="energy") takes one call, a distilled one `steps` calls.
