@@ -16,6 +16,10 @@ So that a look at a step's own increment decides as little as may be, the length
 largest, forgotten by and by, since x̂ − x may vanish by chance. A step whose own error is up to four times what is aimed
 at is still accepted. The first step of all is one that was found short enough three times over.
 
+Bounds take no part in the choice of steps: the error is that of the path as if there were none, and what they make of
+both halves (`methods.bounded`) comes after, with random numbers of the nodes' own; given the path at the ends of the
+halves, what lies between is still a Brownian bridge. Their error is of weak order 1 in the steps.
+
 A save time within a step has a partial step of its half, with the path down the tree to that time: saves take no part.
 """
 
@@ -31,19 +35,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.arithmetic import NUMPY
+from sdesim.kernels.sde_saves import Saves, save_points
 from sdesim.kernels.sde_trace import SDETrace, trace, varying_names
 from sdesim.kernels.sde_tree import (
     ALLOWED,
     DOUBT,
     FINEST,
     MEMORY,
-    RESOLUTION,
     descent,
     excess,
     instants,
     judged,
     place,
     split,
+    wall_word,
     whole,
     word,
 )
@@ -57,7 +62,6 @@ from sdesim.streams import Purpose, normal_pair, seed_key
 if TYPE_CHECKING:
     from sdesim.kernels.sde_adaptive import AdaptiveKernel
 
-_ON_GRID = 1e-9  # save times closer to a root step's end than this fraction of it count as there
 _BLOCK = 8192  # members in one call of a kernel
 STEP_LIMIT = 2
 """Status of a member that needs steps below 2⁻³⁰ of the root step."""
@@ -72,34 +76,6 @@ class AdaptiveResult:
     steps: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Saves:
-    """Save j lies `part[j]` of a root step, in (0, 1], after the beginning of root step `root[j]`; −1: at the start."""
-
-    root: NDArray[np.int64]
-    part: NDArray[np.float64]
-
-    @property
-    def first(self) -> int:
-        """The first save after the start."""
-        return int(np.sum(self.root < 0))
-
-
-def save_points(times: NDArray[np.float64], H: float) -> Saves:
-    """Where the save times lie in root steps of H from times[0], on the grid of 2⁻³² of one.
-
-    >>> save_points(np.array([0.0, 0.25, 1.0, 1.5]), 0.5)
-    Saves(root=array([-1,  0,  1,  2]), part=array([1. , 0.5, 1. , 1. ]))
-    """
-    position = (times - times[0]) / H
-    near = np.maximum(_ON_GRID, 4.0 * np.spacing(position))
-    nearest = np.rint(position)
-    position = np.where(np.abs(position - nearest) <= near, nearest, position)
-    root = np.ceil(position) - 1.0
-    part = np.maximum(np.rint((position - root) / RESOLUTION), 1.0) * RESOLUTION
-    return Saves(root.astype(np.int64), part)
-
-
 class _Reference:
     """The loop in NumPy, on all members at once: the meaning of the generated kernels, bit for bit."""
 
@@ -109,6 +85,7 @@ class _Reference:
     ) -> None:  # fmt: skip
         self.m = BoundSDE(model, method.calculus or "ito", parameters)
         self.method, self.parameters, self.control = method, parameters, control
+        self.chances = trace(model, method, frozenset()).chances
         self.key, self.t0, self.H = seed_key(seed), np.float64(t0), np.float64(H)
         self.members, self.channels = np.asarray(members, np.uint64), range(len(self.m.channels))
         n, c = len(members), len(self.m.channels)
@@ -171,13 +148,28 @@ class _Reference:
         stepped = self.method.step(self.m, t, Vector(y), h, wiener)
         return np.array([np.broadcast_to(0.0 if is_structural_zero(v) else v, i.shape) for v in stepped])
 
+    def wall(self, i: Any, y: Any, end: Any, x: Any, w: Any, number: Any) -> Any:
+        """What bounds make of a step from y to `end`, of the node with this number or at its beginning."""
+        if self.method.push is None:
+            return end
+        t, h, _ = instants(NUMPY, self.s[i].astype(float), x, w, self.t0, self.H)
+        place = [self.members[i], self.s[i].astype(np.uint64), np.asarray(number).astype(np.uint64)]
+
+        def draw(kind: str, which: int) -> Any:
+            if which not in self.chances:
+                return np.float64(0.5)  # multiplied by nothing
+            return normal_pair(NUMPY, [*place, np.uint64(wall_word(self.chances.index(which)))], self.key)[0]
+
+        self.m.parameters = {name: v[i] if np.ndim(v) else v for name, v in self.parameters.items()}
+        return np.array(self.method.push(self.m, t, Vector(y), Vector(end), h, draw))
+
     def partial(self, i: Any, y: Any, middle: Any, part: Any) -> NDArray[np.float64]:
         """The state `part` of a root step in, within the present step: a partial step of one of its halves."""
         w = self.w[i] * 0.5
         right = part > self.x[i] + w
         start = np.where(right, self.x[i] + w, self.x[i])
         length = ahead = part - start
-        number = 2 * self.number[i] + right
+        number = half = 2 * self.number[i] + right
         nodes = [tuple(np.where(right, self.halves[2 + k, c, i], self.halves[k, c, i]) for k in (0, 1))
                  for c in self.channels]  # fmt: skip
         paths = [(np.zeros(i.shape), np.zeros(i.shape)) for _ in self.channels]
@@ -188,7 +180,8 @@ class _Reference:
             number, w, ahead = place(NUMPY, number.astype(np.uint64), w, ahead)
         ends = [whole(NUMPY, paths[c], nodes[c], w, length) for c in self.channels]
         own = [[end[k] for end in ends] for k in (0, 1)]
-        return self.step(i, np.where(right, middle, y), start, length, own)
+        before = np.where(right, middle, y)
+        return np.asarray(self.wall(i, before, self.step(i, before, start, length, own), start, length, half))
 
     def run(self, initial: NDArray[np.float64], saves: Saves, out: NDArray[np.float64]) -> tuple[Any, Any]:
         """Fill `out` after the start; (whether no step was small enough, accepted and rejected steps)."""
@@ -204,7 +197,12 @@ class _Reference:
             coarse = self.step(i, y[:, i], x, w, self.node[..., i])
             middle = self.step(i, y[:, i], x, half, self.halves[:2, :, i])
             fine = self.step(i, middle, x + half, half, self.halves[2:, :, i])
-            error = excess(NUMPY, list(y[:, i]), list(coarse), list(fine), w, control.rtol, control.atol)
+            before, rough, better = (list(v[: len(control.atol)]) for v in (y[:, i], coarse, fine))
+            error = excess(NUMPY, before, rough, better, w, control.rtol, control.atol)
+            if self.method.push is not None:
+                middle = self.wall(i, y[:, i], middle, x, half, 2 * self.number[i])
+                fine = self.step(i, middle, x + half, half, self.halves[2:, :, i])
+                fine = self.wall(i, middle, fine, x + half, half, 2 * self.number[i] + 1)
             share, doubts = control.shares[self.level[i]], self.doubt[i] > 0
             found, reckoned, self.rough[i] = judged(NUMPY, error, self.rough[i], share, control.cap)
             short = np.where(doubts, reckoned, found / ALLOWED) <= 1.0

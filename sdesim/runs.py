@@ -143,13 +143,13 @@ class Run:
                 return states, np.where(np.isfinite(states).all(axis=(0, 1)), 0, 1).astype(np.int8), {}
             step = self.choice.dt or 1.0  # an SDE's choice always has a step
             model, method = self.model, self.choice.method
+            if model.bounds:
+                model, method = bounded(model, method, apart=self.choice.control is not None)
+                start = np.vstack([start, np.full(len(numbers), ALIVE)])
             if isinstance(self.choice.control, Control):
                 free = integrate_adaptive.integrate_adaptive(model, method, start, own, self.clock, step,
                                                              self.choice.control, **common)  # fmt: skip
                 return free.states, free.status, dict(zip(("steps", "rejected_steps"), free.steps, strict=True))
-            if model.bounds:
-                model, method = bounded(model, method)
-                start = np.vstack([start, np.full(len(numbers), ALIVE)])
             flat = integrate.integrate(model, method, start, own, self.clock, step, **common)
             return flat.states, flat.status, {}
         if self.choice.steps is not None:

@@ -11,6 +11,7 @@ Counter-based generation (Philox 4×32-10; Salmon, Moraes, Dror & Shaw, SC'11, d
   auxiliary   channel = k ≪ 16 | c for the (k+1)-th further normal of Wiener process c in the same step
   jumps       counter (member, step, k, purpose | i ≪ 8): event k of a step; a count, as a normal: (…, channel, purpose)
   tree        counter (member, step, node, purpose | c ≪ 8): what halves a node of process c, see `kernels.sde_tree`
+  walls       counter (member, step, node, purpose | k ≪ 8): number k of what meets bounds in a node of the tree
   exact laws  counter (member, transition, k, purpose | kind ≪ 8), see `methods.exact_draws`
 
 Both normals of a Box–Muller pair (Box & Muller 1958) belong to one member. `normal_quantile`, the inverse of the
@@ -49,6 +50,7 @@ class Purpose(IntEnum):
     COUNT = 10
     COEFFICIENT = 11
     LAW = 12
+    WALL = 13
 
 
 _LOW = 0xFFFFFFFF

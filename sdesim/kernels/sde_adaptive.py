@@ -20,6 +20,7 @@ from sdesim.kernels.sde_lanes import STRIDE, RowFunction
 from sdesim.kernels.sde_sweep import Sweep
 from sdesim.kernels.sde_trace import SDETrace
 from sdesim.kernels.sde_tree import descent, excess, instants, judged, place, split, whole
+from sdesim.kernels.sde_walls import wall_functions
 from sdesim.streams import normal_pair
 
 
@@ -72,24 +73,25 @@ def row_functions(module: ir.Module, tr: SDETrace) -> dict[str, Any]:
         return dict(zip(("t:", "h:", "s:"), times, strict=True))
 
     def error(m: Any, v: Any) -> dict[str, Any]:
-        rows = [[v[name] for name in _named(p, d)] for p in ("y", "c", "f")]
-        error = excess(m, rows[0], rows[1], rows[2], v["w"], v["rtol"], [v[a] for a in _named("atol", d)])
+        rows = [[v[name] for name in _named(p, tr.followed)] for p in ("y", "c", "f")]
+        error = excess(m, rows[0], rows[1], rows[2], v["w"], v["rtol"], [v[a] for a in _named("atol", tr.followed)])
         three = judged(m, error, v["rough"], v["share"], v["cap"])
         return dict(zip(("found", "reckoned", "rough"), three, strict=True))
 
     def step(m: Any, v: Any) -> dict[str, Any]:
         return dict(zip(_named("f", d), evaluate(tr.step, v, m), strict=True))
 
-    states = [name for kind in "ycf" for name in _named(kind, d)]
+    states = [name for kind in "ycf" for name in _named(kind, tr.followed)]
     uniform = [(f"p:{name}", F64) for name in tr.parameters if name not in tr.varying]
     rows = [*_named("f", d), *_named("y:", d), *tr.names, *varying, "t:", "h:", "s:"]
     make: dict[str, tuple[Any, ...]] = {
         "clock": (clock, ["step", "x", "w", "t:", "h:", "s:"], (), [("t0", F64), ("H", F64)]),
         "error": (error, ["found", "reckoned", "rough", "share", "w", *states], (),
-                  [(name, F64) for name in ("rtol", "cap", *_named("atol", d))]),
+                  [(name, F64) for name in ("rtol", "cap", *_named("atol", tr.followed))]),
         "step": (step, rows, (), uniform),
     }  # fmt: skip
-    return _path_functions(module) | {name: RowFunction(module, name, *parts).fn for name, parts in make.items()}
+    own = {name: RowFunction(module, name, *parts).fn for name, parts in make.items()}
+    return _path_functions(module) | wall_functions(module, tr, uniform) | own
 
 
 class AdaptiveKernel:

@@ -32,6 +32,7 @@ from sdesim.kernels.sde_tree import (
     whole,
     word,
 )
+from sdesim.kernels.sde_walls import c_meet, c_walls
 from sdesim.methods.adaptive import LEVELS
 from sdesim.streams import Purpose, normal_pair, seed_key
 
@@ -95,7 +96,7 @@ def _step(tr: SDETrace, index: int) -> str:
     env |= {"t:": m.wrap("t"), "h:": m.wrap("h"), "s:": m.wrap("root")}
     results = evaluate(tr.step, env, m)
     lines = [*m.lines, *(f"result[{i}] = {value.text};" for i, value in enumerate(results))]
-    e = CMachine()
+    e, d = CMachine(), range(tr.followed)
     rows = [[e.wrap(f"{name}[{i}]") for i in d] for name in ("y", "coarse", "fine")]
     atol = [e.wrap(f"control[{4 + LEVELS + i}]") for i in d]
     error = excess(e, rows[0], rows[1], rows[2], e.wrap("w"), e.wrap("control[0]"), atol)
@@ -146,7 +147,7 @@ ${pick}  i64 s = 0, save = first, accepted = 0, rejected = 0;
     const double likely = reckoned*${MEMORY};
     wanted = level + (good ? (likely > 1.0) - (reckoned <= control[1]) : 1) + (likely > control[2]);
     if (wanted > ${FINEST}) wanted = ${FINEST};
-    for (; good && save < saves && roots[save] == s && parts[save] <= end; save++) {
+    ${walls}for (; good && save < saves && roots[save] == s && parts[save] <= end; save++) {
       for (int j = 0; j < ${d}; j++) last[j] = fine[j];
       if (parts[save] < end) {
         const bool right = parts[save] > middle;
@@ -161,6 +162,7 @@ ${pick}  i64 s = 0, save = first, accepted = 0, rejected = 0;
         ${every} close(z[c], a[c], W[c], J[c], v, length, z[c], a[c]);
         clock(step, start, length, t0, H, t, h, root);
         ${call}(right ? half : y, z, a, p, t, h, root, last);
+        ${at_save}
       }
       for (int j = 0; j < ${d}; j++) out[(save*${dimension} + j)*n + i] = last[j];
     }
@@ -200,7 +202,9 @@ def _kernel(tr: SDETrace, index: int) -> str:
     every, waiting = f"for (int c = 0; c < {tr.channels}; c++)", f"wait[(level*{c} + c)*2"
     down = f"""level++; number *= 2; w *= 0.5;
       {every} {{ z[c] = zl[c]; a[c] = al[c]; {waiting}] = zr[c]; {waiting} + 1] = ar[c]; }}"""
+    walls, at_save = c_meet(tr, index)
     return _KERNEL.substitute(
+        walls=walls, at_save=at_save,
         d=d, c=c, dimension=tr.dimension, parameters=parameters, pick=pick, begin=begin, every=every, waiting=waiting,
         down=down, call=f"step_{index}", index=index, key=f"{word(0)}ull + {word(1) - word(0)}ull*(u64)c, k0, k1",
         arguments=", ".join(f"{kind} {name}" for kind, name in _ARGUMENTS), values=", ".join(v for _, v in _ARGUMENTS),
@@ -210,7 +214,7 @@ def _kernel(tr: SDETrace, index: int) -> str:
 
 def adaptive_source(*traces: SDETrace) -> str:
     """The whole source: for trace i `adapt_i`, one thread per member, and `host_adapt_i` when built for the host."""
-    return PRELUDE + _shared() + "".join(_step(tr, i) + _kernel(tr, i) for i, tr in enumerate(traces))
+    return PRELUDE + _shared() + "".join(_step(tr, i) + c_walls(tr, i) + _kernel(tr, i) for i, tr in enumerate(traces))
 
 
 def adaptive_on_host(*traces: SDETrace) -> list[Callable[..., None]]:

@@ -17,18 +17,20 @@ from llvmlite import ir
 
 from sdesim.kernels.llvm import integer, loop
 from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, VOID
-from sdesim.kernels.sde_lanes import LANES, STRIDE, Lanes, real, repeat
+from sdesim.kernels.sde_lanes import LANES, STRIDE, real, repeat
+from sdesim.kernels.sde_partial import Partial
 from sdesim.kernels.sde_trace import SDETrace
 from sdesim.kernels.sde_tree import ALLOWED, DOUBT, FINEST, MEMORY, word
 from sdesim.methods.adaptive import LEVELS
 from sdesim.streams import Purpose
 
-_WORDS = ("member", "position", "s", "number", "level", "wanted", "save", "accepted", "rejected", "fresh", "doubt")
-_OF_LIST = ("list", "g:member", "g:s", "g:number")
+_WORDS = ("member", "position", "s", "number", "level", "wanted", "save", "accepted", "rejected", "fresh", "doubt",
+          "below0", "below1")  # fmt: skip
+_OF_LIST = ("list", "g:member", "g:s", "g:number", "g:half")
 _NODE = ("zl", "al", "zr", "ar")
 
 
-class Sweep(Lanes):
+class Sweep(Partial):
     """Builds `run`; the stack has `stack_rows` rows."""
 
     arguments = (
@@ -45,9 +47,12 @@ class Sweep(Lanes):
         self.lasting = [f"{n}{k}" for n, ks in (("y", d), ("p", p), ("z", c), ("a", c)) for k in ks]
         self.lasting += ["x", "w", "step", "rough"]
         passing = [f"{n}{k}" for n, ks in (("m", d), ("c", d), ("f", d), *((h, c) for h in _NODE)) for k in ks]
+        chances = range(len(tr.chances))
+        passing += [f"n{k}" for k in chances]
         passing += ["half", "middle", "share", "found", "reckoned", *(f"{n}{k}" for n in "ths" for k in range(3))]
         kinds = (("y", d), ("f", d), ("p", p), *((n, c) for n in ("z", "a", "W", "J", *_NODE)))
         listed = [f"g:{n}{k}" for n, ks in kinds for k in ks]
+        listed += [f"g:n{k}" for k in chances]
         listed += [f"g:{n}" for n in ("ahead", "w", "length", "x", "step", "t", "h", "root")]
         fn = ir.Function(module, ir.FunctionType(VOID, [t for _, t in self.arguments]), "run")
         v = dict(zip((name for name, _ in self.arguments), fn.args, strict=True))
@@ -91,13 +96,6 @@ class Sweep(Lanes):
             for k in range(count):
                 index = b.add(b.mul(integer(k), v["stride"]), position)
                 self.put(f"{name}{k}", lane, b.load(b.gep(v[source], [index])))
-
-    def gather(self, names: str) -> None:
-        """Copy rows of the lanes on the list to the rows of the list."""
-        with self.each(self.count) as j:
-            lane = self.get("list", j)
-            for name in ("member", "s", "number", *(f"{n}{c}" for c in range(self.tr.channels) for n in names)):
-                self.put(f"g:{name}", j, self.get(name, lane))
 
     def begin(self) -> None:
         b, key = self.b, (self.v["k0"], self.v["k1"])
@@ -146,7 +144,10 @@ class Sweep(Lanes):
         self.put("middle", lane, b.fadd(self.get("x", lane), half))
         self.put("level", lane, b.add(level, more))
         self.put("share", lane, b.load(b.gep(self.v["control"], [b.add(b.add(level, more), integer(4))])))
-        self.put("number", lane, b.shl(self.get("number", lane), more))
+        number = b.shl(self.get("number", lane), more)
+        self.put("number", lane, number)
+        for k in range(2):
+            self.put(f"below{k}", lane, b.add(b.shl(number, integer(1)), integer(k)))
         self.append(lane, deeper)
 
     def evaluate(self) -> None:
@@ -157,19 +158,14 @@ class Sweep(Lanes):
         for k, (target, source, node) in enumerate((("c", "y", ""), ("m", "y", "l"), ("f", "m", "r"))):
             draws = [f"{kind}{node}{c}" for kind, c in self.tr.draws]
             self.step(target, source, draws, "", [f"t{k}", f"h{k}", f"s{k}"], n)
+        d = range(self.tr.followed)
         rows = ["found", "reckoned", "rough", "share", "w", *(f"{name}{i}" for name in "ycf" for i in d)]
         numbers = [b.load(b.gep(self.v["control"], [integer(k)])) for k in (0, 3, *(4 + LEVELS + i for i in d))]
         self.call("error", rows, n, *numbers)
-
-    def step(self, target: str, source: str, draws: list[str], prefix: str, clock: list[str], n: Any) -> None:
-        """The method's step for n columns; draw names and the parameters' rows are those of the trace."""
-        tr, d = self.tr, range(self.tr.dimension)
-        named = [f"{prefix}{'z' if name[0] == 'z' else 'a'}{name[1:]}" for name in draws]
-        varying = [f"{prefix}p{k}" for k in range(len(tr.varying))]
-        rows = [*(f"{target}{i}" for i in d), *(f"{source}{i}" for i in d), *named, *varying, *clock]
-        uniform = [self.b.load(self.b.gep(self.v["uniform"], [integer(k)]))
-                   for k, name in enumerate(tr.parameters) if name not in tr.varying]  # fmt: skip
-        self.call("step", rows, n, *uniform)
+        if self.tr.walls:
+            self.meet(("m", "y", ""), "below0", ["t1", "h1"], n)
+            self.step("f", "m", [f"{kind}r{c}" for kind, c in self.tr.draws], "", ["t2", "h2", "s2"], n)
+            self.meet(("f", "m", ""), "below1", ["t2", "h2"], n)
 
     # saves
 
@@ -190,65 +186,6 @@ class Sweep(Lanes):
         self.partial()
         b.branch(again)
         b.position_at_end(after)
-
-    def partial(self) -> None:
-        """Partial steps to a save of every lane on the list, or the end of its step; stored."""
-        b, n = self.b, self.b.load(self.count)
-        self.gather("")
-        with self.each(self.count) as k:
-            self.start_of_partial(k, self.get("list", k))
-        b.store(integer(1), self.kept)
-        with repeat(b, lambda: b.icmp_signed("!=", b.load(self.kept), integer(0))):
-            for c in range(self.tr.channels):
-                rows = [f"g:{name}{c}" for name in "zaWJ"]
-                self.call("descend", [*rows, "g:w", "g:ahead", "g:member", "g:s", "g:number"], n, integer(word(c)),
-                          self.v["k0"], self.v["k1"])  # fmt: skip
-            self.call("move", ["g:w", "g:ahead", "g:number"], n)
-            b.store(integer(0), self.kept)
-            with self.each(self.count) as k:
-                going = b.fcmp_ordered("<", self.get("g:ahead", k), self.get("g:w", k))
-                b.store(b.or_(b.load(self.kept), b.zext(going, I64)), self.kept)
-        for c in range(self.tr.channels):
-            self.call("close", [*(f"g:{name}{c}" for name in "zaWJ"), "g:w", "g:length"], n)
-        self.call("clock", ["g:step", "g:x", "g:length", "g:t", "g:h", "g:root"], n, self.v["t0"], self.v["H"])
-        draws = [f"{kind}{c}" for kind, c in self.tr.draws]
-        self.step("g:f", "g:y", draws, "g:", ["g:t", "g:h", "g:root"], n)
-        with self.each(self.count) as k:
-            self.store(k, self.get("list", k))
-
-    def start_of_partial(self, k: Any, lane: Any) -> None:
-        """Column k of the list's rows: the half of the lane's step with the save, and the way to it."""
-        b = self.b
-        part = b.load(b.gep(self.v["parts"], [self.get("save", lane)]))
-        right = b.fcmp_ordered(">", part, self.get("middle", lane))
-        start = b.select(right, self.get("middle", lane), self.get("x", lane))
-        length = b.fsub(part, start)
-        twice = b.shl(self.get("number", lane), integer(1))
-        self.put("g:number", k, b.add(twice, b.zext(right, I64)))
-        for name, value in (("w", self.get("half", lane)), ("ahead", length), ("length", length), ("x", start),
-                            ("step", self.get("step", lane))):  # fmt: skip
-            self.put(f"g:{name}", k, value)
-        for c in range(self.tr.channels):
-            for name in "za":
-                halves = (self.get(f"{name}{side}{c}", lane) for side in "rl")
-                self.put(f"g:{name}{c}", k, b.select(right, *halves))
-            self.put(f"g:W{c}", k, real(0.0))
-            self.put(f"g:J{c}", k, real(0.0))
-        for i in range(self.tr.dimension):
-            self.put(f"g:y{i}", k, b.select(right, self.get(f"m{i}", lane), self.get(f"y{i}", lane)))
-        for i in range(len(self.tr.varying)):
-            self.put(f"g:p{i}", k, self.get(f"p{i}", lane))
-
-    def store(self, k: Any, lane: Any) -> None:
-        b, v = self.b, self.v
-        j = self.get("save", lane)
-        end = b.fadd(self.get("x", lane), self.get("w", lane))
-        inside = b.fcmp_ordered("<", b.load(b.gep(v["parts"], [j])), end)
-        for i in range(self.tr.dimension):
-            row = b.add(b.mul(j, integer(self.tr.dimension)), integer(i))
-            index = b.add(b.mul(row, v["stride"]), self.get("position", lane))
-            b.store(b.select(inside, self.get(f"g:f{i}", k), self.get(f"f{i}", lane)), b.gep(v["out"], [index]))
-        self.add("save", lane, 1)
 
     # decisions
 

@@ -30,7 +30,8 @@ class SDETrace:
     """One step X ↦ X': an expression for each state, in the symbols above.
 
     `varying` are the parameters that differ between members; the others are one number for all. `jumps` are the
-    model's, None where it has none or the method takes them itself.
+    model's, None where it has none or the method takes them itself. `walls` are the states that bounds make of a step
+    from "y:i" to "e:i", where that is apart from the step.
     """
 
     step: tuple[Expr, ...]
@@ -38,6 +39,7 @@ class SDETrace:
     parameters: tuple[str, ...]
     varying: tuple[str, ...]
     jumps: JumpTrace | None = None
+    walls: tuple[Expr, ...] = ()
 
     @property
     def dimension(self) -> int:
@@ -62,6 +64,16 @@ class SDETrace:
     def counts(self) -> list[list[Expr]]:
         """The Poisson counts of a step, see `sde_counts.levels`."""
         return levels(self.step)
+
+    @cached_property
+    def chances(self) -> tuple[int, ...]:
+        """The words of the normals that `walls` uses, in order."""
+        return tuple(sorted(int(name[2:]) for name in free_symbols(*self.walls) if name[:2] == "a:"))
+
+    @property
+    def followed(self) -> int:
+        """How many of the states an error estimate looks at: all but the time of exit."""
+        return self.dimension - bool(self.walls)
 
     @property
     def cut(self) -> bool:
@@ -99,4 +111,8 @@ def trace(model: SDE, method: Method, varying: frozenset[str]) -> SDETrace:
     step = method.step(m, symbol("t:"), y, symbol("h:"), w)
     nodes = tuple(const(0.0) if is_structural_zero(e) else e for e in step)
     jumps = jump_trace(model, method.landing) if model.jumps and method.kind != "leap" else None
-    return SDETrace(nodes, len(m.channels), names, tuple(n for n in names if n in varying), jumps)
+    walls: tuple[Expr, ...] = ()
+    if method.push is not None:
+        ends = Vector(symbol(f"e:{i}") for i in range(m.dimension))
+        walls = tuple(method.push(m, symbol("t:"), y, ends, symbol("h:"), lambda kind, word: symbol(f"{kind}:{word}")))
+    return SDETrace(nodes, len(m.channels), names, tuple(n for n in names if n in varying), jumps, walls)

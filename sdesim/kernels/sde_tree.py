@@ -42,6 +42,11 @@ def word(channel: int) -> int:
     return int(Purpose.TREE) | channel << 8
 
 
+def wall_word(k: int) -> int:
+    """The last word of the counter for number k of what meets bounds."""
+    return int(Purpose.WALL) | k << 8
+
+
 def split(m: Machine, node: Pair, counter: Sequence[Value], key: Sequence[Value]) -> tuple[Value, Value, Value, Value]:
     """(z, a) of the left half and (z, a) of the right half of a node; `counter` says where it stands."""
     zeta, eta = normal_pair(m, counter, key)

@@ -12,7 +12,7 @@ limit is another equation (Gaines & Lyons 1997, doi:10.1137/S0036139995286515). 
   Jelinčič 2023, arXiv:2311.14201).
 
 All this with increments of one path given in advance: methods that draw more than ΔW and ∫W for a step (Lévy areas,
-signs, bounds, jumps) have no such path.
+signs, jumps) have no such path. Bounds are met after a step is accepted (`integrate_adaptive`).
 """
 
 from __future__ import annotations
@@ -115,8 +115,6 @@ def refusal(method: Method, model: Any) -> str | None:
     """
     if model.jumps:
         return "jumps have no path that is given in advance"
-    if model.bounds:
-        return "bounds are kept by random numbers of each step's own, which have no path that is given in advance"
     if method.kind != "sde":
         return "it takes no steps of a size that could follow an error estimate"
     if model.noise_type not in serves(method):

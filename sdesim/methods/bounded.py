@@ -91,8 +91,10 @@ def check_bounds(model: SDE, method: Method) -> None:
 
 
 @lru_cache(maxsize=64)
-def bounded(model: SDE, base: Method) -> tuple[SDE, Method]:
+def bounded(model: SDE, base: Method, apart: bool = False) -> tuple[SDE, Method]:
     """The model with the time of exit as a last state, and the method that keeps its bounds in each step.
+
+    If `apart`, the method's step is that of a path without bounds, and what they make of it is its `push`.
 
     >>> import sdesim as sim
     >>> from sdesim.methods import find
@@ -110,23 +112,43 @@ def bounded(model: SDE, base: Method) -> tuple[SDE, Method]:
     whole = SDE({**model.drift, hidden: 0.0}, noise, parameters=model.parameters, interpretation=model.interpretation,
                 jumps=_jumps(model, hidden))  # fmt: skip
 
-    def step(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector:
-        """The base method's step, then what the bridge says of each bound."""
+    absorbs = any(isinstance(bound, Absorbing) for bound in model.bounds.values())
+
+    def free(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector:
+        """The base method's step, as if there were no bounds."""
         own = BoundSDE(model, base.calculus or "ito", m.parameters)
-        x, tau = Vector(y[:d]), y[d]
-        end = base.step(own, t, x, h, w)
+        return Vector([*base.step(own, t, Vector(y[:d]), h, w), y[d]])
+
+    def held(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector:
+        """The same, but who has left stays."""
+        ends = free(m, t, y, h, w)
+        if not absorbs:
+            return ends
+        pairs = zip(y, ends, strict=True)
+        return Vector(formula("kept", tau=y[d], alive=ALIVE, x=x, moved=end) for x, end in pairs)
+
+    def push(m: Any, t: Any, y: Vector, ends: Vector, h: Any, draw: Any) -> Vector:
+        """What the bridge says of each bound."""
+        own = BoundSDE(model, base.calculus or "ito", m.parameters)
+        x, tau, end = Vector(y[:d]), y[d], Vector(ends[:d])
         variance = _variances(own, t, x)
-        draws = {s: _Numbers(w, names.index(s)) for s in model.bounds}
+        draws = {s: _Numbers(draw, names.index(s)) for s in model.bounds}
         for s, bound in model.bounds.items():
             if isinstance(bound, Reflecting):
                 i = names.index(s)
                 end[i] = _reflect(bound, x[i], end[i], variance[i], h, draws[s])
-        if not any(isinstance(bound, Absorbing) for bound in model.bounds.values()):
+        if not absorbs:
             return Vector([*end, tau])
         return _absorb(model, x, end, tau, variance, t, h, draws)
 
-    return whole, Method(f"{base.name}, bounded", step, "sde", base.source, base.noise, base.calculus,
-                         landing=partial(_landing, model))  # fmt: skip
+    def step(m: Any, t: Any, y: Vector, h: Any, w: Any) -> Vector:
+        return push(m, t, y, free(m, t, y, h, w), h, w.draw)
+
+    how: dict[str, Any] = {"name": f"{base.name}, bounded", "kind": "sde", "source": base.source,
+                           "noise": base.noise, "calculus": base.calculus}  # fmt: skip
+    if apart:
+        return whole, Method(step=held, push=push, **how)
+    return whole, Method(step=step, landing=partial(_landing, model), **how)
 
 
 def _jumps(model: SDE, hidden: str) -> dict[str, Jump]:
@@ -168,12 +190,12 @@ def _folded(bound: Reflecting, end: Any) -> Any:
 class _Numbers:
     """The auxiliary normals of one bounded state: five for each of its two bounds."""
 
-    def __init__(self, w: Any, state: int) -> None:
-        self.w, self.state = w, state
+    def __init__(self, draw: Any, state: int) -> None:
+        self.draw, self.state = draw, state
 
     def __call__(self, high: bool) -> dict[str, Any]:
         first = _WORD + _PER_BOUND * int(high)
-        return {f"z{k}": self.w.draw("a", (first + k) << 16 | self.state) for k in range(_PER_BOUND)}
+        return {f"z{k}": self.draw("a", (first + k) << 16 | self.state) for k in range(_PER_BOUND)}
 
 
 def _variances(own: BoundSDE, t: Any, x: Vector) -> list[Any]:

@@ -16,15 +16,16 @@ class Method:
 
     `step` is the pure function of its paper. `kind` is "sde" (finite-dimensional), "law" (finite-dimensional, sampled
     from its transition law), "jump" (jumps alone, event by event), "leap" (takes the model's jumps itself), "stencil"
-    (fields, finite volumes), "implicit" (the same), "spectral" (fields, modal space) or "reference" (the first, by
-    SciPy). `calculus` is the stochastic calculus whose
-    solution it converges to, None if it takes no noise. Orders are those of the source, `order` the one without
-    noise; `strong` and `weak` are None where they do not apply. `requires` raises ValueError for a model whose
-    structure the method does not serve. `refined` gives the step for a model and a size of step, for a method whose
-    work depends on them. `landing` says what becomes of a state that an event of a jump has moved, with bounds (see
-    `methods.bounded`). `points` is how many values an increment of its noise takes, None for a normal one.
-    A step of a multistep method uses those `past` before it; its first steps are by `start`. `reach` bounds what a
-    step of it may be times the rates of what it takes explicitly, None for what its order suggests.
+    (fields, finite volumes), "implicit" (the same), "spectral" (fields, modal space) or "reference" (fields, finite
+    volumes by SciPy). `calculus` is the stochastic calculus whose solution it converges to, None if it takes no
+    noise. Orders are those of the source, `order` the one without noise; `strong` and `weak` are None where they do
+    not apply. `requires` raises ValueError for a model whose structure the method does not serve. `refined` gives the
+    step for a model and a size of step, for a method whose work depends on them. With bounds `step` may be that of a
+    path that knows none, and `push(m, t, before, after, h, draw)` what they make of it; `landing` says what becomes
+    of a state that an event of a jump has moved, with bounds (see `methods.bounded`). `points` is how many values an
+    increment of its noise takes, None for a normal one. A step of a multistep method uses those `past` before it; its
+    first steps are by `start`. `reach` bounds what a step of it may be times the rates of what it takes explicitly,
+    None for what its order suggests.
 
     >>> from sdesim.methods import table
     >>> table()["milstein"].strong
@@ -44,6 +45,7 @@ class Method:
     requires: Callable[[Any], None] | None = None
     refined: Callable[[Any, float], Callable[..., Any]] | None = None
     points: int | None = None
+    push: Callable[..., Any] | None = None
     landing: Callable[..., Any] | None = None
     past: int = 0
     start: Callable[..., Any] | None = None

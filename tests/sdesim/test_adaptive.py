@@ -399,7 +399,6 @@ def test_workers_of_a_cluster_give_the_same_bits():
         (MODELS["diagonal"], {"method": "milstein_levy"}, "more than ΔW and ∫W"),
         (sim.SDE({"x": "v", "v": "-x"}, {"v": 1}), {"method": "quicsort"}, "more than ΔW and ∫W"),
         (sim.SDE({"x": "-x"}, {"x": 1}), {"method": "exact"}, "takes no steps of a size"),
-        (sim.SDE({"x": "-x"}, {"x": 1}, bounds={"x": sim.Reflecting(lo=0.0)}), {}, "bounds are kept by random numbers"),
         (sim.SDE({"x": "-x"}, {"x": 1}), {"rtol": -0.1}, "rtol is a number from 0 to 1"),
         (sim.SDE({"x": "-x"}, {"x": 1}), {"rtol": float("nan")}, "rtol is a positive number"),
         (sim.SDE({"x": "-x"}, {"x": 1}), {"rtol": 0.0}, "an atol is needed"),
