@@ -15,6 +15,7 @@ from sdesim.kernels.field_plan import Programs, Steps, remembering
 from sdesim.kernels.field_reference import Reference
 from sdesim.kernels.field_run import Job, run
 from sdesim.kernels.field_static import static_arrays
+from sdesim.kernels.field_tiles import run_strips
 from sdesim.methods.field import FIELD_METHODS
 from sdesim.methods.vector import Vector
 from sdesim.stencil_integrate import stencil_run
@@ -185,14 +186,19 @@ def test_noise_on_a_device_has_the_same_bits(case):
     assert np.array_equal(device.view(np.uint64), fused.view(np.uint64))
 
 
-@pytest.mark.parametrize("noise", ["both", "memory"])
-def test_noise_in_strips_has_the_same_bits(noise):
-    # one member on two threads: strips with halos, in which fluxes and memories are computed twice
-    model = sim.PDE(sim.Grid(x=(0, 1, 130), y=(0, 1, 140)), diffusivity=1e-5, noise=sim.WhiteNoise("0.1*u", 0.01) if
-                    noise == "memory" else NOISES["both"], boundary={"x": sim.Periodic()})
-    arguments = (model, "euler_maruyama", start(model, 1), None, [0.0, 0.01, 0.024], 1e-3)
-    whole, strips = (stencil_run(*arguments, members=[3], threads=n)[0] for n in (1, 2))
-    assert np.array_equal(whole.view(np.uint64), strips.view(np.uint64))
+@pytest.mark.parametrize("wraps", [True, False])
+@pytest.mark.parametrize("noise", ["both", "memory", "conserved"])
+def test_noise_in_strips_has_the_same_bits(noise, wraps):
+    # two strips with halos, in which fluxes and memories are computed twice, over several sweeps
+    model = sim.PDE(sim.Grid(x=(0, 1, 13), y=(0, 2, 50)), diffusivity=1e-3, noise=NOISES[noise], parameters={"k": 0.1},
+                    boundary={"y": sim.Periodic() if wraps else HELD})
+    stencil, outs = discretise(model), []
+    plans = remembering(stencil, [[Steps(0.0, 1e-3, 11, ()), Steps(0.011, 5e-4, 30, ())]] * 2)
+    for way in (lambda job: run(job, 1), lambda job: run_strips(job, 8, 2)):
+        outs.append(np.empty((2, 1, 2, 50, 13)))
+        programs = Programs(stencil, FIELD_METHODS["euler_maruyama"])
+        way(Job(stencil, model.parameters, plans, programs, start(model, 2), np.array([3, 9]), 7, outs[-1]))
+    assert np.array_equal(outs[0].view(np.uint64), outs[1].view(np.uint64))
 
 
 def test_sheets_are_the_same_in_blocks_of_any_members():
