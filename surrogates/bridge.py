@@ -93,8 +93,9 @@ class Bridge:
         """
         self.layout_ = layouts.make_layout(second, self.variables, (), self.boundary)
         other = layouts.make_layout(first, self.variables, (), self.boundary)
-        if self.layout_.wet is not None or other.wet is not None:
-            raise ValueError("a bridge wants fields that are finite everywhere, got NaN; fill the gaps")
+        if not all(isinstance(own.domain, tuple) for own in (self.layout_, other)):
+            raise ValueError("a bridge wants a box without holes, got NaN or a whole sphere; fill the gaps, or give "
+                             "boundary={'lat': 'reflect', 'lon': 'periodic'}")  # fmt: skip
         self.layouts_ = (replace(other, scales=self.layout_.scales), self.layout_)
         if other.boundary != self.layout_.boundary:
             raise ValueError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,10 +59,14 @@ def bf16_pays(device: torch.device) -> bool:
 
 def build_network(network: NetworkOption, inputs: int, outputs: int, layout: Layout, *, features: int) -> nn.Module:
     """A fresh network of this option for a grid, or the module given; behind `OnGrid` where the grid has holes."""
-    if layout.wet is not None:
-        whole = replace(layout, wet=None)
-        inner = build_network(network, inputs + 1, outputs, whole, features=features)
-        return OnGrid(inner, torch.from_numpy(layout.wet))
+    if layout.wet is not None or layout.global_:
+        wet = np.ones(layout.shape, bool) if layout.wet is None else layout.wet
+        inner = _network_of_box(network, inputs + 1, outputs, layout, features=features)
+        return OnGrid(inner, torch.from_numpy(wet))
+    return _network_of_box(network, inputs, outputs, layout, features=features)
+
+
+def _network_of_box(network: NetworkOption, inputs: int, outputs: int, layout: Layout, *, features: int) -> nn.Module:
     if isinstance(network, nn.Module):
         return network
     if callable(network) and not is_ours(network):
@@ -105,9 +108,8 @@ def lay_noise(
         return Modal(Coloured(EDM(), amplitude), gaussian.modes), levels
     if process != "heat":
         return White(), white
-    if layout.wet is not None:
-        raise ValueError("process='heat' wants fields without holes, got NaN; use process='coloured' or another")
-    assert isinstance(gaussian.modes, SpectralModes), "the heat equation is diagonal in spectral modes alone"
+    if not isinstance(gaussian.modes, SpectralModes):
+        raise ValueError("process='heat' wants a box without holes, got another domain; use process='coloured'")
     unit = heat(_grid(layout), tuple(_KINDS[kind] for kind in layout.boundary), 1.0, 1.0)  # type: ignore[misc]
     laplacian = unit.laplacian[None, None].to(gaussian.mean_terms)
     diffusivity = math.log(1.0 / FADED) / float(laplacian.max())

@@ -15,12 +15,12 @@ from surrogates.layouts import Layout, Scale, condition_values, outermost
 
 
 def fields_to_tensor(ds: xr.Dataset, layout: Layout) -> Tensor:
-    """The variables as normalised fields (n, channels, *space), float32, or (n, channels, cells) of a masked domain.
+    """The variables as normalised fields (n, channels, *space), float32, or packed as (n, channels, cells).
 
     Raises ValueError for another grid, or NaN where the model's training data had values.
     """
     check_grid(ds, layout)
-    fields = _stacked(ds, layout, layout.variables, layout.scales)
+    fields = _stacked(ds, layout, layout.variables, layout.scales) * torch.as_tensor(layout.root, dtype=torch.float32)
     if layout.wet is not None and not bool(torch.isfinite(fields).all()):
         raise ValueError("the model's mask was wanted, got NaN in cells where it has values; fill them, or fit again")
     return fields
@@ -92,7 +92,7 @@ def tensor_to_dataset(
     data: dict[str, Any] = {}
     for channel, (name, scale) in enumerate(zip(layout.variables, layout.scales, strict=True)):
         source = layout.template[name]
-        values = layout.unpack(scale.backward(x[:, channel].double().cpu().numpy()).astype(source.dtype))
+        values = layout.unpack(scale.backward(x[:, channel].double().cpu().numpy() / layout.root).astype(source.dtype))
         shape = (members, *[1] * len(kept), *layout.shape)
         data[name] = (("member", *kept, *layout.space), values.reshape(shape), source.attrs)
     member = ("member", numbers.astype(np.int32), {"standard_name": "realization", "units": "1"})

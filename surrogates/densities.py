@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import xarray as xr
 from torch import Tensor
 
@@ -36,7 +37,8 @@ def log_density(
 ) -> Tensor:
     """ln p(x | c) in nats of the data's units, (n,), float64, under one of LAWS; x, c normalised.
 
-    The volume of the normalisation, Σ ln factor over all cells, is taken off. Options as in `Surrogate.log_likelihood`.
+    The volume of the normalisation, Σ ln factor over all cells (and of a sphere's weights), is taken off. Options as in
+    `Surrogate.log_likelihood`.
     """
     gaussian = fitted.baseline if law == "baseline" else fitted.gaussian
     if law == "network":
@@ -53,4 +55,5 @@ def log_density(
     else:
         value = gaussian.log_likelihood(x.double(), None if c is None else c.double())
     factors = sum(math.log(scale.factor) for scale in fitted.layout.scales)
-    return value - factors * gaussian.dimensions / fitted.layout.channels
+    cells, channels = fitted.layout.cells, fitted.layout.channels
+    return value - factors * cells + channels * float(np.log(fitted.layout.root * np.ones(cells)).sum())

@@ -172,6 +172,7 @@ def gaussian_tensors(gaussian: Gaussian) -> tuple[dict[str, Tensor], dict[str, o
         "variance_degree": gaussian.variance_degree,
         "boundary": list(gaussian.modes.boundary) if isinstance(gaussian.modes, SpectralModes) else None,
         "graph": isinstance(gaussian.modes, GraphModes),
+        "sphere": isinstance(gaussian.modes, GraphModes) and gaussian.modes.sphere,
     }
     return tensors, config
 
@@ -181,7 +182,8 @@ def gaussian_from_tensors(tensors: dict[str, Tensor], config: dict[str, object])
     boundary, space = config["boundary"], tuple(tensors["mean_terms"].shape[2:])
     modes: Modes
     if config.get("graph"):
-        modes = GraphModes(tensors["modes.vectors"], tensors["modes.eigenvalues"], tensors.get("modes.rotation"))
+        arrays = (tensors["modes.vectors"], tensors["modes.eigenvalues"], tensors.get("modes.rotation"))
+        modes = GraphModes(*arrays, sphere=bool(config.get("sphere")))
     elif boundary is None:
         modes = DenseModes(tensors["modes.vectors"])
     else:

@@ -1,4 +1,4 @@
-"""Modes of a domain with holes: eigenvectors of the Laplacian of its wet cells, and an orthonormal rest.
+"""Modes of domains that are no boxes: eigenvectors of the Laplacian of the wet cells, or a sphere's harmonics.
 
 Cells are the nodes of a graph; two wet neighbours share an edge of weight 1, across a periodic end too. A "dirichlet"
 end of the box holds the value 0 on the face, half a cell away: weight 2 on the diagonal. No flux leaves to dry cells.
@@ -7,6 +7,10 @@ Without dry cells the eigenvalues are those of the Fourier, cosine and sine mode
 Of a large domain the lowest modes only are found (shift-invert Lanczos). They are completed to a basis of all fields
 by Householder reflections, Q = I − Y T Yᵀ (Schreiber & Van Loan, SIAM J. Sci. Stat. Comput. 10, 1989,
 doi:10.1137/0910005), whose further vectors are all the same to a law that is flat among them.
+
+On a sphere fields are weighted by √V, V the cells' areas over their mean, in which white noise is that of a sphere (of
+variance 1/V in a cell) and spherical harmonics are orthogonal: exactly on Gaussian latitudes, by their QR factors on
+others. They are taken up to the degree that the grid resolves at the equator and between the poles.
 """
 
 from __future__ import annotations
@@ -53,6 +57,34 @@ def laplacian(wet: NDArray[np.bool_], boundary: tuple[str, ...]) -> sparse.csr_a
     return sparse.csr_array(sparse.diags_array(links.sum(axis=1) + wall) - links)
 
 
+def areas(lat: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The areas of the rows of a sphere with rows at these latitudes in degrees, over their mean; 90° is an edge.
+
+    >>> areas(np.array([-60.0, 0.0, 60.0])).round(3).tolist()
+    [0.75, 1.5, 0.75]
+    """
+    edges = np.concatenate([[-90.0], (lat[1:] + lat[:-1]) / 2, [90.0]])
+    area = np.diff(np.sin(np.deg2rad(edges)))
+    return np.asarray(area / area.mean())
+
+
+def _legendre(lat: NDArray[np.float64], degree: int) -> NDArray[np.float64]:
+    """P̄_lm(sin φ), (m, l, rows), zero for l < m: Holmes & Featherstone 2002, eqs. 11 and 12."""
+    mu, cosine = np.sin(np.deg2rad(lat)), np.cos(np.deg2rad(lat))
+    values = np.zeros((degree + 1, degree + 1, len(lat)))
+    edge = np.full(len(lat), math.sqrt(0.5))
+    for m in range(degree + 1):
+        if m:
+            edge = edge * cosine * math.sqrt((2 * m + 1) / (2 * m))
+        below, here, before = np.zeros(len(lat)), edge, math.inf
+        values[m, m] = here
+        for l in range(m + 1, degree + 1):
+            a = math.sqrt((4.0 * l * l - 1.0) / (l * l - m * m))
+            below, here, before = here, a * mu * here - a / before * below, a
+            values[m, l] = here
+    return values
+
+
 @dataclass(frozen=True)
 class GraphModes:
     """Modes of fields (n, channels, cells): `vectors` (cells, m), one per column, −Δ's eigenvalues (m,) ascending.
@@ -68,6 +100,7 @@ class GraphModes:
     vectors: Tensor
     eigenvalues: Tensor
     rotation: Tensor | None = None
+    sphere: bool = False
 
     @classmethod
     def of(cls, wet: NDArray[np.bool_], boundary: tuple[str, ...]) -> GraphModes:
@@ -82,6 +115,25 @@ class GraphModes:
             order = np.argsort(values)
             values, vectors = values[order], vectors[:, order]
         return cls(torch.from_numpy(np.ascontiguousarray(vectors)), torch.from_numpy(values.clip(0.0)))
+
+    @classmethod
+    def of_sphere(cls, lat: NDArray[np.float64], columns: int) -> GraphModes:
+        """Harmonics of a whole sphere, rows at `lat` (degrees, ascending) and so many equal columns, rows outermost.
+
+        Eigenvalues are l(l + 1); shells hold one degree each.
+        """
+        degree = min(len(lat) - 1, (columns - 1) // 2, math.isqrt(WHOLE) - 1)
+        legendre, turn = _legendre(lat, degree), 2.0 * math.pi * np.arange(columns) / columns
+        found, degrees = [], []
+        for l in range(degree + 1):
+            for m in range(-l, l + 1):
+                wave = np.cos(m * turn) if m >= 0 else np.sin(-m * turn)
+                found.append(np.outer(legendre[abs(m), l] * np.sqrt(areas(lat)), wave).ravel())
+                degrees.append(l)
+        vectors, triangle = np.linalg.qr(np.stack(found, axis=1))
+        vectors = vectors * np.sign(np.diag(triangle))  # the sign of the harmonic itself
+        order = torch.tensor(degrees, dtype=torch.float64)
+        return cls(torch.from_numpy(vectors), order * (order + 1.0), sphere=True)
 
     @property
     def space(self) -> tuple[int, ...]:
@@ -128,9 +180,12 @@ class GraphModes:
         return torch.cat([energy[..., :m], rest], dim=-1)
 
     def shells(self) -> Tensor:
-        """Which modes share their mean spectrum: (cells,) integers, by √eigenvalue in steps of half a wave number."""
+        """Which modes share their mean spectrum: (cells,) integers, by √eigenvalue in steps of half a wave number, or
+        by the degree of harmonics.
+        """
         cells, m = len(self.vectors), len(self.eigenvalues)
-        steps = (self.eigenvalues.sqrt() * math.sqrt(cells) / math.pi).round().long()
+        root = self.eigenvalues.sqrt()  # on a sphere √(l(l + 1)), from l to l + 1
+        steps = root.floor().long() if self.sphere else (root * math.sqrt(cells) / math.pi).round().long()
         return torch.cat([steps, (steps[-1] + 1).expand(cells - m)])
 
     def pointwise(self, variance: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def observe(observation: Observation, layout: Layout) -> LinearObservation:
     if not (np.isfinite(std).all() and (std > 0).all() and np.isfinite(values).all()):
         raise ValueError("observations want finite values and std > 0, got others; give the error's standard deviation")
     cells = layout.cells
-    factor = np.repeat([scale.factor for scale in layout.scales], cells)
+    factor = np.concatenate([scale.factor / layout.root * np.ones(cells) for scale in layout.scales])
     offset = np.repeat([scale.offset for scale in layout.scales], cells)
     return LinearObservation(
         torch.from_numpy(matrix * factor), torch.from_numpy(values - shift - matrix @ offset), torch.from_numpy(std**2)

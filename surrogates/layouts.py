@@ -22,7 +22,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from surrogates.graphs import GraphModes
+from surrogates.domains import find_boundary, find_wet
+from surrogates.graphs import GraphModes, areas
 
 SPACE_NAMES = frozenset({"x", "y", "z", "r", "lat", "latitude", "lon", "longitude"})
 FEWEST = 20
@@ -83,18 +84,36 @@ class Layout:
     @property
     def domain(self) -> tuple[str, ...] | GraphModes:
         """What `covariance.basis_of` wants."""
-        return self.boundary if self.wet is None else GraphModes.of(self.wet, self.boundary)
+        if self.wet is not None:
+            return GraphModes.of(self.wet, self.boundary)
+        if self.global_:
+            return GraphModes.of_sphere(self.template[self.space[0]].values.astype(np.float64), self.shape[1])
+        return self.boundary
+
+    @property
+    def global_(self) -> bool:
+        """Whether the domain is a whole sphere without holes: tensors then are (n, channels, cells), rows outermost."""
+        return self.wet is None and "pole" in self.boundary
+
+    @property
+    def root(self) -> NDArray[np.float64] | float:
+        """√(area over the mean area) of every cell that holds values, (cells,): the weights of fields on a sphere."""
+        if not self.global_:
+            return 1.0
+        rows = np.sqrt(areas(self.template[self.space[0]].values.astype(np.float64)))
+        return np.repeat(rows, self.shape[1])
 
     def pack(self, values: Any) -> Any:
-        """Of arrays or tensors (..., *shape) the cells that hold values: (..., cells), the same without a mask."""
-        if self.wet is None:
+        """Of arrays or tensors (..., *shape) the cells that hold values: (..., cells); the same on a plain box."""
+        if self.wet is None and not self.global_:
             return values
-        return values.reshape(*values.shape[: values.ndim - self.wet.ndim], -1)[..., np.flatnonzero(self.wet)]
+        flat = values.reshape(*values.shape[: values.ndim - len(self.shape)], -1)
+        return flat if self.wet is None else flat[..., np.flatnonzero(self.wet)]
 
     def unpack(self, values: NDArray[Any], fill: float = math.nan) -> NDArray[Any]:
         """The inverse of `pack`, with `fill` in all other cells."""
         if self.wet is None:
-            return values
+            return values.reshape(*values.shape[:-1], *self.shape) if self.global_ else values
         out = np.full((*values.shape[:-1], *self.shape), fill, values.dtype)
         out[..., self.wet] = values
         return out
@@ -170,29 +189,6 @@ def _blocks(ds: xr.Dataset, name: str, samples: Sequence[str]) -> Iterator[NDArr
         yield array.isel({along[0]: slice(start, start + step)}).values.astype(np.float64)
 
 
-def find_wet(ds: xr.Dataset, names: Sequence[str], samples: Sequence[str], space: Sequence[str]) -> Any:
-    """Where the first sample of every variable holds a number, (*space), or None for everywhere.
-
-    Raises ValueError where variables differ, or fewer than two cells hold one.
-    """
-    found = {}
-    for name in names:
-        first = ds[name].isel({d: 0 for d in samples if d in ds[name].dims}).transpose(*space)
-        found[name] = np.isfinite(first.values)
-    wet = found[names[0]]
-    for name, own in found.items():
-        if (own != wet).any():
-            raise ValueError(
-                f"variables must have their NaN in the same cells, {name!r} and {names[0]!r} differ in "
-                f"{int((own != wet).sum())}; mask all by one, or train one surrogate for each"
-            )
-    if wet.all():
-        return None
-    if wet.sum() < 2:
-        raise ValueError(f"variable {names[0]!r} wants at least two cells with values, got {int(wet.sum())}; check it")
-    return wet
-
-
 def scan(ds: xr.Dataset, name: str, samples: Sequence[str], wet: NDArray[np.bool_] | None = None,
          space: Sequence[str] = ()) -> Scale:  # fmt: skip
     """Mean and standard deviation over all samples and cells, or the `wet` ones (Chan et al. 1983, merging blocks).
@@ -226,28 +222,6 @@ def check_axis(ds: xr.Dataset, axis: str) -> None:
     if steps.size and not (steps > 0).all():
         found = "descending" if (steps < 0).all() else "unsorted or repeated"
         raise ValueError(f"coordinate {axis!r} must increase strictly, got {found} values; use ds.sortby({axis!r})")
-
-
-def find_boundary(ds: xr.Dataset, space: Sequence[str], given: Mapping[str, str] | str | None) -> tuple[str, ...]:
-    """The boundary of each axis: as given, else the attribute `boundary_<axis>`, else a full circle of longitude is
-    periodic, else "reflect"."""
-    from surrogates.modes import BOUNDARIES
-
-    table = dict.fromkeys(space, given) if isinstance(given, str) else dict(given or {})
-    unknown = sorted(set(table) - set(space))
-    if unknown:
-        raise KeyError(f"boundary= wants the axes {list(space)}, got {unknown}; use these names")
-    kinds = []
-    for axis in space:
-        kind = table.get(axis) or str(ds.attrs.get(f"boundary_{axis}", "")).lower()
-        if not kind and axis in ("lon", "longitude") and axis in ds.coords and ds.sizes[axis] > 2:
-            values = ds[axis].values.astype(float)
-            turn = values[-1] - values[0] + (values[1] - values[0])
-            kind = "periodic" if abs(turn - 360.0) < 1e-3 * 360.0 else ""
-        if table.get(axis) and kind not in BOUNDARIES:
-            raise ValueError(f"boundary of {axis!r} wants one of {list(BOUNDARIES)}, got {kind!r}; choose one of these")
-        kinds.append(kind if kind in BOUNDARIES else "reflect")
-    return tuple(kinds)
 
 
 def condition_values(ds: xr.Dataset, name: str, samples: Sequence[str]) -> NDArray[np.float64]:

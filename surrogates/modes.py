@@ -8,6 +8,7 @@ Spectral modes, axis by axis:
                 tilted ones included, with real arithmetic; ±k share their variance.
     reflect     DCT-II, the eigenvectors of the no-flux Laplacian on cell centres
     dirichlet   DST-II, the eigenvectors of the Laplacian that is zero on the faces
+    ("pole" ends the latitudes of a whole sphere, which is no box: `graphs.py`)
 followed, for several variables, by one small rotation per mode (the principal axes of the cross-spectrum).
 Dense modes are the eigenvectors of a covariance matrix over all channels and cells.
 
@@ -25,7 +26,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-BOUNDARIES = ("periodic", "reflect", "dirichlet")
+BOUNDARIES = ("periodic", "reflect", "dirichlet", "pole")
 
 
 class Modes(Protocol):

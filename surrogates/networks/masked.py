@@ -31,7 +31,7 @@ class OnGrid(nn.Module):
     def forward(self, inputs: Tensor, features: Tensor) -> Tensor:
         """The network's answer in the wet cells."""
         space = self.mask.shape[2:]
-        grid = inputs.new_zeros(*inputs.shape[:2], space.numel()).index_copy(2, self.places, inputs).unflatten(2, space)
+        grid = inputs.new_zeros(*inputs.shape[:2], space.numel()).index_copy(2, self.places, inputs)
         mask = self.mask.to(inputs).expand(len(inputs), -1, *space)
-        out: Tensor = self.network(torch.cat([grid, mask], dim=1), features)
+        out: Tensor = self.network(torch.cat([grid.reshape(len(inputs), -1, *space), mask], dim=1), features)
         return out.flatten(2)[..., self.places]

@@ -2,6 +2,7 @@
 
 periodic   x_{−i} = x_{n−i},  x_{n−1+i} = x_{i−1}
 reflect    x_{−i} = x_{i−1},  x_{n−1+i} = x_{n−i}   (the mirror stands on the face of the cell: no flux)
+pole       the same, half a turn further along the next axis, which is a full circle
 
 Any other boundary is padded as "reflect": hidden channels of a network do not vanish where the field does, and such
 a domain is not homogeneous, so the network sees where it is by its coordinate channels.
@@ -47,7 +48,8 @@ class _Pad(torch.autograd.Function):
             interior.copy_(x)
         for axis, kind in enumerate(boundary, start=2):
             for halo, source, flipped in _sides(x.shape[axis], width, kind):
-                y[(slice(None),) * axis + (halo,)] = _copy(y, axis, source, flipped)
+                copied = _copy(y, axis, source, flipped)
+                y[(slice(None),) * axis + (halo,)] = _turned(copied, axis, width) if kind == "pole" else copied
         return y
 
     @staticmethod
@@ -68,9 +70,23 @@ def _fold(g: Tensor, x: Tensor | None, width: int, axes: list[tuple[int, str]]) 
     inner = _fold(g.narrow(axis, width, n), x, width, rest)
     for halo, source, flipped in _sides(n, width, kind):
         start = source.start - width
-        at = None if x is None else x.narrow(axis, start, width)
-        inner.narrow(axis, start, width).add_(_fold(_copy(g, axis, halo, flipped), at, width, rest))
+        at, more = None if x is None else x.narrow(axis, start, width), _copy(g, axis, halo, flipped)
+        if kind == "pole":
+            at = None if at is None else at.roll(at.shape[axis + 1] // 2, axis + 1)
+            folded = _fold(more, at, width, rest)
+            inner.narrow(axis, start, width).add_(folded.roll(-(folded.shape[axis + 1] // 2), axis + 1))
+        else:
+            inner.narrow(axis, start, width).add_(_fold(more, at, width, rest))
     return inner
+
+
+def _turned(part: Tensor, axis: int, width: int) -> Tensor:
+    """Rows half a turn further along the next axis, whose halos are not yet filled."""
+    columns = part.narrow(axis + 1, width, part.shape[axis + 1] - 2 * width)
+    return torch.nn.functional.pad(
+        columns.roll(columns.shape[axis + 1] // 2, axis + 1),
+        (0, 0) * (part.ndim - axis - 2) + (width, width),
+    )
 
 
 def pad(x: Tensor, width: int, boundary: tuple[str, ...], *, activate: bool = False) -> Tensor:

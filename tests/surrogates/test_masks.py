@@ -196,5 +196,5 @@ def test_a_mask_that_changes_or_differs_is_refused():
     other = ds.assign(v=ds.u.where(ds.x > 1.0))
     with pytest.raises(ValueError, match="NaN in the same cells"):
         sur.Surrogate(["u", "v"], network=False).fit(other)
-    with pytest.raises(ValueError, match="process='heat' wants fields without holes"):
+    with pytest.raises(ValueError, match="process='heat' wants a box without holes"):
         sur.Surrogate(["u"], process="heat").fit(ds, steps=1)
