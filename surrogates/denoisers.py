@@ -133,7 +133,7 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor | float, c: Tensor | None = None) -> Tensor:
         """D(x; σ, c): x (n, channels, *space), c (n, conditions) or None; σ a number, (n,), or the r of each mode."""
         sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
-        sigma = (self.corruption.nominal(sigma) if sigma.ndim > 1 else sigma).expand(len(x))
+        sigma = (self.corruption.nominal(sigma) if sigma.ndim > 1 else sigma).reshape(-1)  # one row where all share it
         base, scale, views = self._wiener(x, sigma, c) if self.skip == "wiener" else self._plain(x, sigma)
         inputs, features = self._network_inputs(views, sigma, c)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
@@ -185,13 +185,14 @@ class Denoiser(nn.Module):
         for view in views[:2]:
             flat = view.flatten(2)
             columns += [flat.mean(2), 0.5 * torch.log(flat.square().mean(2) + 1e-6)]
+        n = len(views[0])
         if self.static is not None:
-            views = [*views, self.static.to(views[0]).expand(len(sigma), *self.static.shape)]
+            views = [*views, self.static.to(views[0]).expand(n, *self.static.shape)]
         if c is not None:
             c, count = c.to(u), self.gaussian.conditions
             columns.insert(3, c[:, :count])
             views = [*views, c[:, count:].reshape(len(c), -1, *views[0].shape[2:])]
-        return torch.cat(views, dim=1), torch.cat(columns, dim=1)
+        return torch.cat(views, dim=1), torch.cat([column.expand(n, -1) for column in columns], dim=1)
 
 
 def noise_levels_at(u: Tensor, noise_range: tuple[float, float], *, law: str = "spectrum") -> Tensor:

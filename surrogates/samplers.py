@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from surrogates.denoisers import Field
-from surrogates.gaussian import Gaussian
+from surrogates.gaussian import Gaussian, level_like
 from surrogates.processes import Process, noise_levels
 
 
@@ -125,11 +125,9 @@ def balanced(
     centre = torch.zeros(1, max(gaussian.conditions, 1)).to(gaussian.mean_terms)
     variance = gaussian.variance(centre).double()
     edges = noise_levels(*noise_range, 100)
-    density = []
-    for sigma in (edges[:-1] * edges[1:]).sqrt():
-        W = variance / (variance + levels(sigma) ** 2)
-        density.append(float((variance * W**3 * (1.0 - W) ** 2).sum()) ** (1.0 / 6.0))
-    weights = torch.tensor(density, dtype=torch.float64)
+    r = level_like(levels((edges[:-1] * edges[1:]).sqrt()), variance)
+    W = variance / (variance + r**2)
+    weights = (variance * W * W * W * (1.0 - W) ** 2).flatten(1).sum(1) ** (1.0 / 6.0)
     sums = torch.cumsum(torch.maximum(weights, 0.1 * weights.max()), 0)
     reached = np.concatenate([[0.0], (sums / sums[-1]).numpy()])
     found = np.exp(np.interp(np.linspace(0.0, 1.0, steps + 1), reached, edges.log().numpy()))
