@@ -72,8 +72,8 @@ def check_device(model: SDE | PDE, method: Method, device: str) -> None:
     >>> from sdesim.methods import find
     >>> check_device(SDE({"x": "-x"}, {"x": 1}), find("heun", ("sde",)), "cuda")
     """
-    if device == "cuda" and isinstance(model, PDE) and method.kind != "stencil":
-        able = [m.name for m in rows(("stencil",)) if model.noise_kind in ("none", *m.noise)]
+    if device == "cuda" and isinstance(model, PDE) and method.kind not in ("stencil", "spectral"):
+        able = [m.name for m in rows(("stencil", "spectral")) if model.noise_kind in ("none", *m.noise)]
         raise ValueError(f'{method.name} has no CUDA source: with device="cuda" use one of {", ".join(able)}, or '
                          'device="cpu"')  # fmt: skip
 

@@ -56,7 +56,7 @@ def integrate(model: PDE, method: Method, initial: NDArray[np.float64], paramete
         dt: largest step; None leaves it to the method (the exact propagators take one step to each save time).
         seed: of the noise.
         members: numbers of the members.
-        backend: "kernel" (fused, generated) or "numpy" (the reference); their bits are equal.
+        backend: "kernel" (fused, generated), "numpy" (the reference), whose bits are equal, or "cuda" (a GPU).
         threads: blocks of members that run at the same time.
         control: tolerances, by which a method that estimates its error chooses the steps.
         sheet: half the steps, or cells of another grid, whose noise this run shares (by the reference where there is).
@@ -77,8 +77,8 @@ def integrate(model: PDE, method: Method, initial: NDArray[np.float64], paramete
     if method.kind != "spectral":
         raise ValueError(f"{method.name} is a method of kind {method.kind!r}; fields need 'stencil', 'implicit', "
                          "'spectral' or 'reference'")
-    if backend not in ("kernel", "numpy"):
-        raise ValueError(f"the spectral methods run with backend 'kernel' or 'numpy'; got {backend!r}")
+    if backend not in ("kernel", "numpy", "cuda"):
+        raise ValueError(f"the spectral methods run with backend 'kernel', 'numpy' or 'cuda'; got {backend!r}")
     if sheet is not None and model.noise:
         backend = "numpy"
     return _spectral_run(model, method, initial, values, times, dt, seed=seed, members=members, backend=backend,
@@ -117,10 +117,12 @@ def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], para
                   backend: str, threads: int, sheet: Sheet) -> FieldResult:
     if dt is None and not method.name.startswith("exact"):
         raise ValueError(f"{method.name} needs a step: give dt")
-    program = _program(model, method) if backend == "kernel" else None
+    program = None if backend == "numpy" else _program(model, method)
     form = modal_form(model, method) if program is None else program.form
     _check_diffusivity(model, parameters, members)
-    block = max(1, min(BLOCK_VALUES // model.grid.size, -(-members.size // threads)))
+    machine, library, most = _machine(backend)
+    threads = 1 if backend == "cuda" else threads
+    block = max(1, min(most // model.grid.size, -(-members.size // threads)))
     cuts = [slice(first, min(first + block, members.size)) for first in range(0, members.size, block)]
     states = np.empty((times.size, *initial.shape))
     # few large blocks: threads share out the lines of their transforms, each line the same bits
@@ -134,7 +136,7 @@ def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], para
             lifts = lift_values(form, own)
             u = [transform.forward(initial[i, cut] - lifts[i]) for i, transform in enumerate(form.transforms)]
             stepper = (Reference(method, form, u, own, seed, members[cut], sheet) if program is None else
-                       Fused(program, u, own, seed, members[cut]))
+                       Fused(program, u, own, seed, members[cut], machine))
             states[0, :, cut] = initial[:, cut]
             _advance(stepper, form, times, dt, lifts, states[:, :, cut], 2 if sheet.halves else 1)
 
@@ -145,7 +147,17 @@ def _spectral_run(model: PDE, method: Method, initial: NDArray[np.float64], para
     steps = sum(steps_between(a, b, dt) for a, b in zip(times[:-1], times[1:]))
     return FieldResult(states, np.where(finite, 0, 1).astype(np.int8), {
         "discretisation": "finite-volume eigenvalues" if method.name == "exact_fv" else "spectral", "steps": steps,
-        "fft": fourier.version()})
+        "fft": library})
+
+
+def _machine(backend: str) -> tuple[Any, str, int]:
+    """Where fused runs are, the library that transforms there, and most values of an array of a block."""
+    if backend != "cuda":
+        return None, fourier.version(), BLOCK_VALUES
+    from sdesim.kernels.spectral_device import VALUES, Device, cupy
+
+    xp = cupy()
+    return Device(xp), f"cuFFT, CuPy {xp.__version__}", VALUES
 
 
 def _advance(stepper: Any, form: ModalModel, times: NDArray[np.float64], dt: float | None,

@@ -88,6 +88,11 @@ class SphereTransform(Transform):
         """√V of the cells, (rows, 1)."""
         return np.sqrt(self.grid.volumes[:, :1])
 
+    @property
+    def basis(self) -> tuple[Array, Array]:
+        """√w P̄ (m, l, rows) and √V of the cells (rows, 1)."""
+        return self._values, self._root
+
     def forward(self, field: NDArray[Any], out: NDArray[Any] | None = None, scratch: NDArray[Any] | None = None,
                 ) -> NDArray[Any]:
         """Modes (…, *modal_shape) of a field (…, *grid.shape)."""

@@ -101,6 +101,7 @@ class Host:
 
     passes: Callable[[Body], Launch] = staticmethod(kernel)
     noise: Callable[[], Callable[..., None]] = staticmethod(noise_kernel)
+    direct = True  # a field can be written where the caller wants it
 
     def empty(self, shape: tuple[int, ...]) -> Any:
         """An array of unknown content."""
@@ -184,7 +185,7 @@ class Fused:
 
     def field(self, state: int, out: Array) -> None:
         """The field of one state into `out`, (members, *space) on the host."""
-        if isinstance(out, np.ndarray) and type(self.machine) is Host:
+        if self.machine.direct:
             self._transform("inverse", state, self.arrays[f"@u{state}"].array, out)
             return
         self._move(Move("inverse", f"@u{state}", "@f0", state))
