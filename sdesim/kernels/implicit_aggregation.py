@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.float64]
 _PAIR, _JOIN, _OWN, _ROUNDS = 0.125, 0.7, 5.0 / 3.0, 8
-_COARSEST, _LEVELS, _KEPT, MOST = 300, 30, 8, 100
+_COARSEST, _LEVELS, _KEPT, MOST = 64, 30, 8, 100
 _DEGREE, _LOWEST = 4, 0.2
 _K = (2 * np.arange(_DEGREE) + 1) * np.pi / (2 * _DEGREE)
 _CHEBYSHEV = tuple((1.0 / ((2 + _LOWEST) / 2 + (2 - _LOWEST) / 2 * np.cos(_K))).tolist())
@@ -40,7 +40,7 @@ class Aggregation:
             level = _Level(matrix, _CHEBYSHEV if symmetric else _JACOBI)
             self.levels.append(level)
             if matrix.shape[0] <= _COARSEST or len(self.levels) == _LEVELS:
-                level.inverse = np.linalg.inv(matrix.toarray()) if matrix.shape[0] <= 4 * _COARSEST else None
+                level.inverse = np.linalg.inv(matrix.toarray()) if matrix.shape[0] <= 16 * _COARSEST else None
                 return
             matrix = level.coarsen()
 
