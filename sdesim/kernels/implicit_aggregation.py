@@ -168,7 +168,17 @@ def groups(matrix: Any, own: float | None) -> tuple[NDArray[np.int64], int]:
     group[joins] = group[choice[joins]]
     rest = np.flatnonzero((group < 0) & ~alone)
     group[rest] = count + np.arange(rest.size)
-    return group, count + rest.size
+    return _in_order(group), count + rest.size
+
+
+def _in_order(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Groups numbered by their first members, so that neighbours in the grid are neighbours in memory."""
+    kept = np.flatnonzero(group >= 0)
+    _, first, own = np.unique(group[kept], return_index=True, return_inverse=True)
+    rank = np.empty_like(first)
+    rank[np.argsort(first)] = np.arange(first.size)
+    group[kept] = rank[own]
+    return group
 
 
 def _preferred(row: NDArray[np.int64], col: NDArray[np.int64], key: Array, size: int) -> NDArray[np.int64]:
