@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.arithmetic import NUMPY
+from sdesim.kernels.sde_hazard import EVENT_LEVEL, happened
 from sdesim.kernels.sde_saves import Saves, save_points
 from sdesim.kernels.sde_trace import SDETrace, trace, varying_names
 from sdesim.kernels.sde_tree import (
@@ -85,7 +86,9 @@ class _Reference:
     ) -> None:  # fmt: skip
         self.m = BoundSDE(model, method.calculus or "ito", parameters)
         self.method, self.parameters, self.control = method, parameters, control
-        self.chances = trace(model, method, frozenset()).chances
+        traced = trace(model, method, frozenset(), hazard=True)
+        self.chances, self.jumps = traced.chances, traced.jumps
+        self.events = np.zeros(len(members), np.uint64)
         self.key, self.t0, self.H = seed_key(seed), np.float64(t0), np.float64(H)
         self.members, self.channels = np.asarray(members, np.uint64), range(len(self.m.channels))
         n, c = len(members), len(self.m.channels)
@@ -163,6 +166,16 @@ class _Reference:
         self.m.parameters = {name: v[i] if np.ndim(v) else v for name, v in self.parameters.items()}
         return np.array(self.method.push(self.m, t, Vector(y), Vector(end), h, draw))
 
+    def after_events(self, i: Any, y: Any, x: Any) -> Any:
+        """The states x root steps into this one, after the event that has come."""
+        if self.jumps is None:
+            return y
+        t = instants(NUMPY, self.s[i].astype(float), x, np.float64(1.0), self.t0, self.H)[0]
+        env: dict[Any, Any] = {f"y:{j}": row for j, row in enumerate(y)} | {"t:": t}
+        env |= {f"p:{name}": v[i] if np.ndim(v) else v for name, v in self.parameters.items()}
+        ends = happened(NUMPY, self.jumps, env, self.members[i], self.events[i], self.key)
+        return np.array([np.broadcast_to(v, i.shape) for v in ends])
+
     def partial(self, i: Any, y: Any, middle: Any, part: Any) -> NDArray[np.float64]:
         """The state `part` of a root step in, within the present step: a partial step of one of its halves."""
         w = self.w[i] * 0.5
@@ -181,7 +194,8 @@ class _Reference:
         ends = [whole(NUMPY, paths[c], nodes[c], w, length) for c in self.channels]
         own = [[end[k] for end in ends] for k in (0, 1)]
         before = np.where(right, middle, y)
-        return np.asarray(self.wall(i, before, self.step(i, before, start, length, own), start, length, half))
+        end = np.asarray(self.wall(i, before, self.step(i, before, start, length, own), start, length, half))
+        return self.after_events(i, end, start + length)
 
     def run(self, initial: NDArray[np.float64], saves: Saves, out: NDArray[np.float64]) -> tuple[Any, Any]:
         """Fill `out` after the start; (whether no step was small enough, accepted and rejected steps)."""
@@ -205,11 +219,14 @@ class _Reference:
                 fine = self.wall(i, middle, fine, x + half, half, 2 * self.number[i] + 1)
             share, doubts = control.shares[self.level[i]], self.doubt[i] > 0
             found, reckoned, self.rough[i] = judged(NUMPY, error, self.rough[i], share, control.cap)
+            came = np.zeros(len(i), bool) if self.jumps is None else fine[-1] <= 0.0
+            fine = self.after_events(i, fine, x + w)
             short = np.where(doubts, reckoned, found / ALLOWED) <= 1.0
-            good = short & ~doubts
+            good = short & ~doubts & (~came | (self.level[i] >= EVENT_LEVEL))
             self.doubt[i] = np.where(short, self.doubt[i] - doubts, DOUBT * doubts)
             self._save(i[good], y, middle[:, good], fine[:, good], next_save, saves, out)
             accepted, rejected = i[good], i[~good]
+            self.events[i[good & came]] += np.uint64(1)
             steps[0, accepted] += 1
             steps[1, rejected] += 1
             y[:, accepted] = fine[:, good]
@@ -317,11 +334,12 @@ def integrate_adaptive(
     elif backend == "cuda":
         from sdesim.kernels.sde_adaptive_cuda import adaptive_on_gpu, launch
 
-        tr = trace(model, method, varying_names(parameters))
+        tr = trace(model, method, varying_names(parameters), hazard=True)
         stuck, steps = launch(adaptive_on_gpu(tr), tr, initial, parameters, control.numbers,
                               (saves.root, saves.part, saves.first), t0, dt, seed, members, states)  # fmt: skip
     else:
-        blocks = _Blocks(trace(model, method, varying_names(parameters)), initial, parameters, control, seed, members)
+        tr = trace(model, method, varying_names(parameters), hazard=True)
+        blocks = _Blocks(tr, initial, parameters, control, seed, members)
         stuck, steps = blocks.all(t0, dt, saves, states, threads)
     finite = np.isfinite(states).all(axis=(0, 1))
     status = np.where(stuck, STEP_LIMIT, np.where(finite, 0, 1)).astype(np.int8)

@@ -18,6 +18,7 @@ from sdesim.ensemble import distributions, draw, member_numbers
 from sdesim.forecast import foresee
 from sdesim.initial import coefficient_fields, is_field, is_list, over_members, pde_initial, sde_initial
 from sdesim.kernels.field_reference import Sheet
+from sdesim.kernels.sde_hazard import first_events, with_hazard
 from sdesim.methods.adaptive import Control
 from sdesim.methods.bounded import ALIVE, bounded
 from sdesim.methods.field_control import FieldControl
@@ -147,6 +148,8 @@ class Run:
                 model, method = bounded(model, method, apart=self.choice.control is not None)
                 start = np.vstack([start, np.full(len(numbers), ALIVE)])
             if isinstance(self.choice.control, Control):
+                if model.jumps:
+                    model, start = with_hazard(model), np.vstack([start, first_events(self.seed, numbers)])
                 free = integrate_adaptive.integrate_adaptive(model, method, start, own, self.clock, step,
                                                              self.choice.control, **common)  # fmt: skip
                 return free.states, free.status, dict(zip(("steps", "rejected_steps"), free.steps, strict=True))

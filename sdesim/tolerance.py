@@ -18,6 +18,7 @@ from sdesim.methods.field_control import FieldControl
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
 
+_EVENTS = 1e-3  # error allowed in the expected number of events, if rtol is not given
 _ATOL = 1e-3  # atol if only rtol is given, over rtol
 
 
@@ -38,6 +39,8 @@ def adaptive_choice(
         return _for_field(model, name, dt, clock, FieldControl(*tolerances(tuple(model.state), rtol, atol)), initial,
                           parameters)  # fmt: skip
     numbers = tolerances(model.states, rtol, atol)
+    if model.jumps:  # how many events were to be expected is one more state
+        numbers = numbers[0], (*numbers[1], numbers[0] or _EVENTS)
     gaps = np.diff(clock)
     step = dt if dt is not None else float(gaps.min()) if gaps.size else 1.0
     if name is None and model.noise_type == "general":

@@ -16,6 +16,7 @@ from llvmlite import ir
 from sdesim.calculus import evaluate
 from sdesim.kernels.llvm import Compiled
 from sdesim.kernels.machines import F64, I64
+from sdesim.kernels.sde_hazard import hazard_function
 from sdesim.kernels.sde_lanes import STRIDE, RowFunction
 from sdesim.kernels.sde_sweep import Sweep
 from sdesim.kernels.sde_trace import SDETrace
@@ -91,7 +92,7 @@ def row_functions(module: ir.Module, tr: SDETrace) -> dict[str, Any]:
         "step": (step, rows, (), uniform),
     }  # fmt: skip
     own = {name: RowFunction(module, name, *parts).fn for name, parts in make.items()}
-    return _path_functions(module) | wall_functions(module, tr, uniform) | own
+    return _path_functions(module) | wall_functions(module, tr, uniform) | hazard_function(module, tr, uniform) | own
 
 
 class AdaptiveKernel:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sdesim.calculus import evaluate
 from sdesim.kernels.cuda import PRELUDE, compile_for_host
 from sdesim.kernels.machines import CMachine
+from sdesim.kernels.sde_hazard import c_events, c_hazard
 from sdesim.kernels.sde_trace import SDETrace
 from sdesim.kernels.sde_tree import (
     ALLOWED,
@@ -122,7 +123,7 @@ KERNEL adapt_${index}(${arguments}) {
   for (int j = 0; j < ${d}; j++) y[j] = initial[j*n + i];
 ${pick}  i64 s = 0, save = first, accepted = 0, rejected = 0;
   int level = 0, wanted = 0, doubt = ${DOUBT};
-  u64 number = 1;
+  u64 number = 1, events = 0;
   double x = 0.0, w = 1.0, step = 0.0, rough = 0.0;
   bool fresh = true;
   while (save < saves) {
@@ -142,12 +143,13 @@ ${pick}  i64 s = 0, save = first, accepted = 0, rejected = 0;
     ${call}(half, zr, ar, p, t, h, root, fine);
     double reckoned;
     const double found = error_${index}(y, coarse, fine, w, control[4 + level], rough, reckoned, control);
-    const bool doubts = doubt > 0, near = (doubts ? reckoned : found*${forgiven}) <= 1.0, good = near && !doubts;
+    const bool doubts = doubt > 0, near = (doubts ? reckoned : found*${forgiven}) <= 1.0;
+    const bool good = near && !doubts && ${may};
     doubt = near ? doubt - doubts : (doubts ? ${DOUBT} : 0);
     const double likely = reckoned*${MEMORY};
     wanted = level + (good ? (likely > 1.0) - (reckoned <= control[1]) : 1) + (likely > control[2]);
     if (wanted > ${FINEST}) wanted = ${FINEST};
-    ${walls}for (; good && save < saves && roots[save] == s && parts[save] <= end; save++) {
+    ${walls}${events}for (; good && save < saves && roots[save] == s && parts[save] <= end; save++) {
       for (int j = 0; j < ${d}; j++) last[j] = fine[j];
       if (parts[save] < end) {
         const bool right = parts[save] > middle;
@@ -163,11 +165,12 @@ ${pick}  i64 s = 0, save = first, accepted = 0, rejected = 0;
         clock(step, start, length, t0, H, t, h, root);
         ${call}(right ? half : y, z, a, p, t, h, root, last);
         ${at_save}
+        ${event_at_save}
       }
       for (int j = 0; j < ${d}; j++) out[(save*${dimension} + j)*n + i] = last[j];
     }
     if (good) {
-      accepted++;
+      accepted++;${count}
       for (int j = 0; j < ${d}; j++) y[j] = fine[j];
       x = end; number++;
       while (!(number & 1)) { number >>= 1; level--; w *= 2.0; }
@@ -203,8 +206,10 @@ def _kernel(tr: SDETrace, index: int) -> str:
     down = f"""level++; number *= 2; w *= 0.5;
       {every} {{ z[c] = zl[c]; a[c] = al[c]; {waiting}] = zr[c]; {waiting} + 1] = ar[c]; }}"""
     walls, at_save = c_meet(tr, index)
+    may, events, event_at_save = c_events(tr, index)
     return _KERNEL.substitute(
-        walls=walls, at_save=at_save,
+        walls=walls, at_save=at_save, may=may, events=events, event_at_save=event_at_save,
+        count=" events += came;" if tr.hazard else "",
         d=d, c=c, dimension=tr.dimension, parameters=parameters, pick=pick, begin=begin, every=every, waiting=waiting,
         down=down, call=f"step_{index}", index=index, key=f"{word(0)}ull + {word(1) - word(0)}ull*(u64)c, k0, k1",
         arguments=", ".join(f"{kind} {name}" for kind, name in _ARGUMENTS), values=", ".join(v for _, v in _ARGUMENTS),
@@ -214,7 +219,8 @@ def _kernel(tr: SDETrace, index: int) -> str:
 
 def adaptive_source(*traces: SDETrace) -> str:
     """The whole source: for trace i `adapt_i`, one thread per member, and `host_adapt_i` when built for the host."""
-    return PRELUDE + _shared() + "".join(_step(tr, i) + c_walls(tr, i) + _kernel(tr, i) for i, tr in enumerate(traces))
+    parts = (f(tr, i) for i, tr in enumerate(traces) for f in (_step, c_walls, c_hazard, _kernel))
+    return PRELUDE + _shared() + "".join(parts)
 
 
 def adaptive_on_host(*traces: SDETrace) -> list[Callable[..., None]]:

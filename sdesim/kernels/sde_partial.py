@@ -35,6 +35,13 @@ class Partial(Lanes):
     def meet(self, ways: tuple[str, str, str], number: str, clock: list[str], n: Any) -> None:
         meet(self.call, self.tr, ways, number, clock, n, (self.v["k0"], self.v["k1"]), self.uniform())
 
+    def happen(self, target: str, prefix: str, end: str, w: str, clock: list[str], n: Any) -> None:
+        """Put the states of the rows `target` after the event that has come by the row `end`."""
+        tr, key = self.tr, (self.v["k0"], self.v["k1"])
+        self.call("clock", [f"{prefix}step", end, w, *clock], n, self.v["t0"], self.v["H"])
+        rows = [f"{target}{i}" for i in range(tr.dimension)] + [f"{prefix}p{k}" for k in range(len(tr.varying))]
+        self.call("events", [*rows, clock[0], f"{prefix}member", f"{prefix}events"], n, *self.uniform(), *key)
+
     def uniform(self) -> list[Any]:
         """The parameters that are one number for all."""
         return [self.b.load(self.b.gep(self.v["uniform"], [integer(k)]))
@@ -64,6 +71,8 @@ class Partial(Lanes):
         self.step("g:f", "g:y", draws, "g:", ["g:t", "g:h", "g:root"], n)
         if self.tr.walls:
             self.meet(("g:f", "g:y", "g:"), "g:half", ["g:t", "g:h"], n)
+        if self.tr.hazard:
+            self.happen("g:f", "g:", "g:end", "g:length", ["g:t", "g:h", "g:root"], n)
         with self.each(self.count) as k:
             self.store(k, self.get("list", k))
 
@@ -77,6 +86,8 @@ class Partial(Lanes):
         twice = b.shl(self.get("number", lane), integer(1))
         for name in ("g:number", "g:half"):
             self.put(name, k, b.add(twice, b.zext(right, I64)))
+        self.put("g:events", k, self.get("events", lane))
+        self.put("g:end", k, b.fadd(start, length))
         for name, value in (("w", self.get("half", lane)), ("ahead", length), ("length", length), ("x", start),
                             ("step", self.get("step", lane))):  # fmt: skip
             self.put(f"g:{name}", k, value)

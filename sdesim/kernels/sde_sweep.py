@@ -17,6 +17,7 @@ from llvmlite import ir
 
 from sdesim.kernels.llvm import integer, loop
 from sdesim.kernels.machines import F64, F64_POINTER, I64, I64_POINTER, VOID
+from sdesim.kernels.sde_hazard import EVENT_LEVEL
 from sdesim.kernels.sde_lanes import LANES, STRIDE, real, repeat
 from sdesim.kernels.sde_partial import Partial
 from sdesim.kernels.sde_trace import SDETrace
@@ -25,8 +26,8 @@ from sdesim.methods.adaptive import LEVELS
 from sdesim.streams import Purpose
 
 _WORDS = ("member", "position", "s", "number", "level", "wanted", "save", "accepted", "rejected", "fresh", "doubt",
-          "below0", "below1")  # fmt: skip
-_OF_LIST = ("list", "g:member", "g:s", "g:number", "g:half")
+          "below0", "below1", "events")  # fmt: skip
+_OF_LIST = ("list", "g:member", "g:s", "g:number", "g:half", "g:events")
 _NODE = ("zl", "al", "zr", "ar")
 
 
@@ -48,11 +49,11 @@ class Sweep(Partial):
         self.lasting += ["x", "w", "step", "rough"]
         passing = [f"{n}{k}" for n, ks in (("m", d), ("c", d), ("f", d), *((h, c) for h in _NODE)) for k in ks]
         chances = range(len(tr.chances))
-        passing += [f"n{k}" for k in chances]
+        passing += [*(f"n{k}" for k in chances), "end", "left", "t3", "h3", "s3"]
         passing += ["half", "middle", "share", "found", "reckoned", *(f"{n}{k}" for n in "ths" for k in range(3))]
         kinds = (("y", d), ("f", d), ("p", p), *((n, c) for n in ("z", "a", "W", "J", *_NODE)))
         listed = [f"g:{n}{k}" for n, ks in kinds for k in ks]
-        listed += [f"g:n{k}" for k in chances]
+        listed += [*(f"g:n{k}" for k in chances), "g:end"]
         listed += [f"g:{n}" for n in ("ahead", "w", "length", "x", "step", "t", "h", "root")]
         fn = ir.Function(module, ir.FunctionType(VOID, [t for _, t in self.arguments]), "run")
         v = dict(zip((name for name, _ in self.arguments), fn.args, strict=True))
@@ -166,6 +167,15 @@ class Sweep(Partial):
             self.meet(("m", "y", ""), "below0", ["t1", "h1"], n)
             self.step("f", "m", [f"{kind}r{c}" for kind, c in self.tr.draws], "", ["t2", "h2", "s2"], n)
             self.meet(("f", "m", ""), "below1", ["t2", "h2"], n)
+        if self.tr.hazard:
+            self.hold()
+            self.happen("f", "", "end", "w", ["t3", "h3", "s3"], n)
+
+    def hold(self) -> None:
+        """Note the end of each lane's step, and what it leaves until the next event."""
+        with self.each(self.active) as i:
+            self.put("end", i, self.b.fadd(self.get("x", i), self.get("w", i)))
+            self.put("left", i, self.get(f"f{self.tr.dimension - 1}", i))
 
     # saves
 
@@ -213,7 +223,15 @@ class Sweep(Partial):
         doubts = b.icmp_signed(">", self.get("doubt", lane), integer(0))
         own = b.fmul(self.get("found", lane), real(1.0 / ALLOWED))
         short = b.fcmp_ordered("<=", b.select(doubts, self.get("reckoned", lane), own), real(1.0))
-        return short, b.and_(short, b.not_(doubts))
+        good = b.and_(short, b.not_(doubts))
+        if self.tr.hazard:
+            fine = b.icmp_signed(">=", self.get("level", lane), integer(EVENT_LEVEL))
+            good = b.and_(good, b.or_(fine, b.not_(self.came(lane))))
+        return short, good
+
+    def came(self, lane: Any) -> Any:
+        """Whether the step of a lane holds an event."""
+        return self.b.fcmp_ordered("<=", self.get("left", lane), real(0.0))
 
     def next_level(self, lane: Any, good: Any) -> Any:
         """The level of the next step, at least one finer after one that is rejected."""
@@ -250,6 +268,8 @@ class Sweep(Partial):
                 self.put(f"{name}{c}", lane, b.select(good, waiting, self.get(f"{name}l{c}", lane)))
         for i in range(self.tr.dimension):
             self.put(f"y{i}", lane, b.select(good, self.get(f"f{i}", lane), self.get(f"y{i}", lane)))
+        if self.tr.hazard:
+            self.put("events", lane, b.add(self.get("events", lane), b.zext(b.and_(good, self.came(lane)), I64)))
         self.put("accepted", lane, b.add(self.get("accepted", lane), b.zext(good, I64)))
         self.put("rejected", lane, b.add(self.get("rejected", lane), b.zext(b.not_(good), I64)))
 

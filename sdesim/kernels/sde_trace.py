@@ -31,7 +31,8 @@ class SDETrace:
 
     `varying` are the parameters that differ between members; the others are one number for all. `jumps` are the
     model's, None where it has none or the method takes them itself. `walls` are the states that bounds make of a step
-    from "y:i" to "e:i", where that is apart from the step.
+    from "y:i" to "e:i", where that is apart from the step. With a `hazard` the last state says when the next event
+    comes (`kernels.sde_hazard`).
     """
 
     step: tuple[Expr, ...]
@@ -40,6 +41,7 @@ class SDETrace:
     varying: tuple[str, ...]
     jumps: JumpTrace | None = None
     walls: tuple[Expr, ...] = ()
+    hazard: bool = False
 
     @property
     def dimension(self) -> int:
@@ -95,7 +97,7 @@ def varying_names(parameters: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(name for name, value in parameters.items() if np.ndim(value))
 
 
-def trace(model: SDE, method: Method, varying: frozenset[str]) -> SDETrace:
+def trace(model: SDE, method: Method, varying: frozenset[str], hazard: bool = False) -> SDETrace:
     """Run the method's own lines on symbols.
 
     >>> from sdesim.methods import find
@@ -115,4 +117,5 @@ def trace(model: SDE, method: Method, varying: frozenset[str]) -> SDETrace:
     if method.push is not None:
         ends = Vector(symbol(f"e:{i}") for i in range(m.dimension))
         walls = tuple(method.push(m, symbol("t:"), y, ends, symbol("h:"), lambda kind, word: symbol(f"{kind}:{word}")))
-    return SDETrace(nodes, len(m.channels), names, tuple(n for n in names if n in varying), jumps, walls)
+    return SDETrace(nodes, len(m.channels), names, tuple(n for n in names if n in varying), jumps, walls,
+                    hazard and jumps is not None)  # fmt: skip

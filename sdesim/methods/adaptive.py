@@ -12,7 +12,8 @@ limit is another equation (Gaines & Lyons 1997, doi:10.1137/S0036139995286515). 
   Jelinčič 2023, arXiv:2311.14201).
 
 All this with increments of one path given in advance: methods that draw more than ΔW and ∫W for a step (Lévy areas,
-signs, jumps) have no such path. Bounds are met after a step is accepted (`integrate_adaptive`).
+signs) have no such path. When jumps come is given in advance too (`kernels.sde_hazard`), and bounds are met after a
+step is accepted (`integrate_adaptive`).
 """
 
 from __future__ import annotations
@@ -113,8 +114,10 @@ def refusal(method: Method, model: Any) -> str | None:
     >>> refusal(find("sra1", ("sde",)), sim.SDE({"x": "-x"}, {"x": "0.3"})) is None
     True
     """
-    if model.jumps:
-        return "jumps have no path that is given in advance"
+    if model.jumps and model.bounds:
+        return "between the events of jumps bounds would have to be watched up to the events' own times"
+    if model.jumps and method.requires is not None:
+        return "it takes models of a structure that the state which says when jumps come breaks"
     if method.kind != "sde":
         return "it takes no steps of a size that could follow an error estimate"
     if model.noise_type not in serves(method):
