@@ -10,12 +10,17 @@
 from __future__ import annotations
 
 from surrogates.bridge import Bridge
+from surrogates.categorical import CategoricalSurrogate
 from surrogates.files import ModelFileError
 from surrogates.guidance import Observation
+from surrogates.latents import Latent
+from surrogates.loading import load
 
 # At once, not lazily: importing the module surrogates.report later would put it in the function's place.
 from surrogates.report import report
 from surrogates.scores import evaluate
-from surrogates.surrogate import NotFittedError, Surrogate, load
+from surrogates.surrogate import NotFittedError, Surrogate
 
-__all__ = ["Bridge", "ModelFileError", "NotFittedError", "Observation", "Surrogate", "evaluate", "load", "report"]
+__all__ = [
+    "Bridge", "CategoricalSurrogate", "Latent", "ModelFileError", "NotFittedError", "Observation", "Surrogate", "evaluate", "load", "report",
+]  # fmt: skip

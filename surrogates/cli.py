@@ -103,8 +103,8 @@ def _train(given: argparse.Namespace) -> int:
 
 def _sample(given: argparse.Namespace) -> int:
     from sdesim import storage
+    from surrogates.loading import load
     from surrogates.study import draw
-    from surrogates.surrogate import load
 
     synthetic = draw(load(given.model), given.members, dict(given.condition), seed=given.seed)
     print(f"synthetic members: {storage.save(synthetic, given.output)}")

@@ -67,6 +67,8 @@ class Draw:
 
 def check_path(fitted: Fitted, how: Draw) -> str:
     """The sampler; ValueError where the network is not for the noise of the process, or the sampler leaves its path."""
+    if fitted.way is not None and how.law == "network":
+        return [check_path(model, served(model, how)) for model in fitted.way.models().values()][-1]
     objective, law, sampler, steps, process = fitted.objective, how.law, how.sampler, how.steps, how.process
     if law == "network" and objective != "denoising":
         if sampler not in (None, objective):
@@ -180,6 +182,11 @@ def bind(fitted: Fitted, x: Tensor, c: Tensor | None) -> tuple[Field, Tensor, Te
 
 def need_denoiser(fitted: Fitted, what: str) -> None:
     """ValueError where the network, if there is one, is not a denoiser, which `what` needs."""
+    if fitted.way is not None:
+        raise ValueError(
+            f"{what} wants a network in the space of the fields, got one by way of {fitted.way.kind}; "
+            f"fit without it"
+        )
     if fitted.denoiser is None and what == "distill":
         raise ValueError("distill wants a trained network, got the Gaussian alone, which draws without one; fit it")
     if fitted.objective != "denoising":
@@ -187,6 +194,11 @@ def need_denoiser(fitted: Fitted, what: str) -> None:
             f"{what} wants a network that denoises, got one trained for {fitted.objective}, which knows fields and no "
             f"densities; use the model that was distilled, or fit with objective='denoising'"
         )
+
+
+def served(fitted: Fitted, how: Draw) -> Draw:
+    """The same for a model on the way: by the law that serves there."""
+    return replace(how, law=fitted.verdict.served)
 
 
 def draw_dataset(
@@ -228,6 +240,8 @@ def draw(fitted: Fitted, numbers: NDArray[np.int64], c: Tensor | None, how: Draw
     base = gaussian.sample(noise, c64) if seen is None else _posterior(gaussian, seen, numbers, noise, how.seed, c64)
     if how.law != "network":
         return base, 0
+    if fitted.way is not None:
+        return fitted.way.draw(numbers, c, how)
     if fitted.objective != "denoising":
         return _in_one_step(fitted, numbers, noise, c, how)
     highest = torch.tensor(fitted.noise_range[1], dtype=torch.float64)

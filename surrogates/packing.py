@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from surrogates.building import bf16_pays, build_denoiser
+from surrogates.cascades import CascadeWay
 from surrogates.corruption import corruption_from_tensors, corruption_tensors
 from surrogates.covariance import Choice
 from surrogates.files import ModelFileError, template_from_json, template_to_json
 from surrogates.fitting import Fitted
 from surrogates.gaussian import gaussian_from_tensors, gaussian_tensors
 from surrogates.journals import Journal
+from surrogates.latents import LatentWay
 from surrogates.layouts import Layout, Scale
 from surrogates.serving import Verdict
+
+WAYS: Mapping[str, Any] = MappingProxyType({way.kind: way for way in (LatentWay, CascadeWay)})
 
 
 def pack(
@@ -59,7 +64,30 @@ def pack(
         "objective": fitted.objective,
         "verdict": asdict(fitted.verdict) | finite,
     }
+    if fitted.way is not None:
+        config["way"], more = pack_way(fitted.way)
+        tensors |= more
     return config, tensors, fitted.journal.rows
+
+
+def pack_way(way: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(config, tensors) of a way through another space, with all its models."""
+    own, config = way.tensors()
+    tensors, models = {f"way.{key}": value for key, value in own.items()}, {}
+    for name, model in way.models().items():
+        models[name], arrays, _ = pack(model, {})
+        tensors |= {f"way.{name}/{key}": value for key, value in arrays.items()}
+    return {"kind": way.kind, "config": config, "models": models}, tensors
+
+
+def unpack_way(entry: Mapping[str, Any], tensors: dict[str, Tensor], fitted: Fitted, source: str) -> Any:
+    """The inverse of `pack_way`."""
+    own = {key.removeprefix("way."): value for key, value in tensors.items() if key.startswith("way.")}
+    models = {}
+    for name, config in entry["models"].items():
+        arrays = {key.split("/", 1)[1]: value for key, value in own.items() if key.startswith(f"{name}/")}
+        models[name], _ = unpack(config, arrays, [], source, None)
+    return WAYS[str(entry["kind"])].from_tensors(own, entry["config"], fitted, models)
 
 
 def unpack(
@@ -106,6 +134,8 @@ def unpack(
             fitted.denoiser = build_denoiser(fitted, config["skip"], choice_of, bf16=bf16_pays(torch.device("cpu")))
             fitted.denoiser.network.load_state_dict(part("network."))
             fitted.denoiser.eval()
+        if "way" in config:
+            fitted.way = unpack_way(config["way"], tensors, fitted, source)
     except (KeyError, TypeError, AttributeError, RuntimeError, AssertionError, IndexError) as failure:
         raise ModelFileError(f"{source} does not hold one consistent model ({failure}); save the model again") from None
     return fitted, dict(config["options"])

@@ -10,10 +10,13 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+BLOCKS = 8  # of the samples, by whose scatter the error of a gain is told
+
 # Measure: how it was measured, its unit, and the factor to it.
 _WORDS: Mapping[str, tuple[str, str, float, str]] = MappingProxyType(
     {
         "denoising": ("on held-out denoising", " nats per dimension", 1.0, ".4f"),
+        "bound": ("by the bound on the likelihood of held-out samples", " nats per site", 1.0, ".4f"),
         "energy": ("by the energy score of held-out fields and their patches", " %", 100.0, ".2f"),
     }
 )
@@ -43,19 +46,20 @@ class Verdict:
         >>> Verdict.of(torch.tensor([0.1, 0.2, 0.1, 0.2]), "energy").served
         'network'
         """
-        blocks = torch.stack([block.mean() for block in gain.chunk(min(8, len(gain)))])
+        blocks = torch.stack([block.mean() for block in gain.chunk(min(BLOCKS, len(gain)))])
         error, mean = float(blocks.std() / math.sqrt(len(blocks))), float(gain.mean())
         return cls("network" if mean > 2.0 * error else "gaussian", mean, error, measure, dict(beside or {}))
 
     def __str__(self) -> str:
-        name = "network" if self.served == "network" else "Gaussian"
+        base = "independent sites" if self.measure == "bound" else "the Gaussian"
+        name = "the network serves" if self.served == "network" else f"{base} serve{'s' * (self.measure != 'bound')}"
         if math.isnan(self.gain):
-            return f"the {name} serves: no network was trained"
+            return f"{name}: no network was trained"
         how, unit, factor, digits = _WORDS[self.measure]
-        tail = "over the Gaussian" if self.served == "network" else "over it"
+        tail = f"over {base}" if self.served == "network" or self.measure == "bound" else "over it"
         owner = "its" if self.served == "network" else "the network's"
         words = (
-            f"the {name} serves: {how} {owner} gain {tail} is "
+            f"{name}: {how} {owner} gain {tail} is "
             f"{self.gain * factor:+{digits}} ± {self.error * factor:{digits}}{unit}"
         )
         if "teacher" in self.beside:

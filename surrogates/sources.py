@@ -16,6 +16,7 @@ import multiprocessing
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -60,6 +61,26 @@ class InMemory:
         parts = [order(self.seed, len(self), e)[places[epochs == e]] for e in sorted({*epochs.tolist()})]
         index = torch.cat(parts).to(self.x.device)
         return self.x[index], None if self.c is None else self.c[index]
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """The samples of another source, mapped with their numbers when they are taken.
+
+    >>> twice = Mapped(InMemory(torch.ones(3, 1, 1), None, seed=1), lambda samples, _: (2.0 * samples[0], samples[1]))
+    >>> twice.take(torch.arange(2))[0].flatten().tolist()
+    [2.0, 2.0]
+    """
+
+    source: Source
+    to: Callable[[Samples, Tensor], Samples]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def take(self, numbers: Tensor) -> Samples:
+        """The samples at these numbers, increasing."""
+        return self.to(self.source.take(numbers), numbers)
 
 
 class Stream:

@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import nn
 
 from surrogates import files, fitting, layouts, packing
 from surrogates.building import NetworkOption
+from surrogates.cascades import planned
 from surrogates.densities import log_densities
 from surrogates.distilling import distil
 from surrogates.drawing import LAWS, Draw, draw_dataset, need_denoiser
 from surrogates.fitting import Fitted, Plan
 from surrogates.gaussian import Gaussian
 from surrogates.guidance import Observation, observe
+from surrogates.latents import Latent, reconstruction_error
 from surrogates.parallel import local_device
 from surrogates.serving import Verdict
 from surrogates.training import Budget, Settings
@@ -122,6 +123,8 @@ class Surrogate:
         piece: int | None = None,
         memory: float = 4e9,
         workers: int = 0,
+        latent: Latent | None = None,
+        resolutions: Sequence[int] | None = None,
     ) -> Surrogate:
         """Learn from a Dataset; returns self. Under `torchrun` all processes share each batch (`parallel.py`).
 
@@ -141,6 +144,12 @@ class Surrogate:
             fields of more bytes than this are not held but streamed, and the Gaussian is fitted to as many samples as
             fit; `ds` must then be open lazily (`sdesim.open`). Read by a thread, or by so many processes.
 
+        latent
+            an autoencoder to train first: the network then learns its latents (`sur.Latent`).
+        resolutions
+            cells of the first axis from coarse to fine, such as (16, 32, 64): a cascade, in which each level learns
+            what it adds to the means of its cells (`cascades.py`).
+
         Raises KeyError, TypeError or ValueError for a Dataset that cannot be learned, before any work, and
         checkpoints.CheckpointError for a checkpoint of another run.
         """
@@ -154,7 +163,8 @@ class Surrogate:
             self._device(), None if checkpoint is None else Path(checkpoint), memory, workers, self.objective,
         )  # fmt: skip
         layout = layouts.make_layout(ds, self.variables, self.condition, self.boundary)
-        self.fitted_ = fitting.fit(ds, layout, plan)
+        way = None if resolutions is None and latent is None else planned(latent, resolutions, layout, plan)
+        self.fitted_ = fitting.fit(ds, layout, plan, way)
         return self
 
     def sample(
@@ -275,6 +285,11 @@ class Surrogate:
         return self._learned().journal.rows
 
     @property
+    def reconstruction_(self) -> xr.DataArray | None:
+        """What the autoencoder loses, by wave number, as a fraction of the variance; None without one."""
+        return reconstruction_error(self._learned())
+
+    @property
     def noise_range_(self) -> tuple[float, float]:
         """(σ_min, σ_max) of the normalised data."""
         return self._learned().noise_range
@@ -288,7 +303,7 @@ class Surrogate:
         """The law to draw from; ValueError for one that this model does not have."""
         fitted = self._learned()
         law = law or fitted.verdict.served
-        allowed = LAWS if fitted.denoiser is not None else LAWS[1:]
+        allowed = LAWS if fitted.trained else LAWS[1:]
         if law not in allowed:
             raise ValueError(f"law= wants one of {list(allowed)} for this model, got {law!r}; choose one of these")
         return law
@@ -305,33 +320,6 @@ class Surrogate:
             "static": list(self.static),
             "objective": self.objective,
         }
-
-
-def load(path: str | os.PathLike[str], *, network: nn.Module | None = None, device: str | None = None) -> Surrogate:
-    """Read a model written by `Surrogate.save`.
-
-    `network` is needed only where the surrogate was fitted with a module of the caller's: its weights are filled in.
-    Raises FileNotFoundError, or ModelFileError for a truncated, foreign or damaged file.
-
-    >>> import tempfile
-    >>> u = xr.DataArray(np.random.default_rng(0).normal(size=(60, 16)), dims=("member", "x"))
-    >>> model = Surrogate(["u"], network=False).fit(xr.Dataset({"u": u}))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     again = load(model.save(folder + "/white.surrogate"))
-    >>> bool((again.sample(2, seed=3).u == model.sample(2, seed=3).u).all())
-    True
-    """
-    config, tensors, log = files.read_model(path)
-    fitted, options = packing.unpack(config, tensors, log, str(path), network)
-    layout = fitted.layout
-    model = Surrogate(layout.variables, (*layout.condition, *layout.maps), options["process"], network, device=device)
-    model.skip, model.noise = options["skip"], options["noise"]
-    model.coordinates, model.static = options["coordinates"], tuple(options["static"])
-    model.objective = options.get("objective", "denoising")
-    if fitted.denoiser is not None:
-        fitted.denoiser.to(model._device())
-    model.fitted_ = fitted
-    return model
 
 
 def _names(names: Sequence[str], what: str) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ class Use(IntEnum):
     WINDOW = 4
     PAIR = 5
     JUDGE = 6
+    AUGMENT = 7
 
 
 class _Words:
@@ -83,6 +84,18 @@ def normals(seed: int, member: Tensor, step: int, shape: Sequence[int], use: Use
 
 
 @lru_cache(maxsize=4)
+def unit_fields(seed: int, member: Tensor, step: int, shape: Sequence[int], use: Use = Use.NOISE) -> Tensor:
+    """Uniform numbers in (0, 1), float64, (n, *shape), on the device of member (n,).
+
+    >>> unit_fields(1, torch.tensor([0, 1]), 7, (5, 3)).shape
+    torch.Size([2, 5, 3])
+    """
+    count = math.prod(shape)
+    index = torch.arange(-(-count // 4), device=member.device)
+    found = torch.stack(words(seed, member[:, None], step, index[None, :], use), dim=-1)
+    return ((found.double() + 0.5) * 2.0**-32).flatten(1)[:, :count].reshape(len(member), *shape)
+
+
 def order(seed: int, n: int, epoch: int, use: Use = Use.ORDER) -> Tensor:
     """A random permutation of n for each epoch, (n,).
 
