@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sdesim.calculus import free_symbols
 from sdesim.expressions import Expr, const, is_zero
 from sdesim.kernels.implicit_model import Model
-from sdesim.kernels.implicit_operator import Operator, Split, is_affine, is_derived, slopes
+from sdesim.kernels.implicit_operator import Operator, Split, is_affine, slopes
 from sdesim.kernels.implicit_thomas import Line
 from sdesim.stencil_mask import MaskedTerms
 from sdesim.stencil_terms import Offset, Static, Terms
@@ -86,7 +86,7 @@ def directions(stencil: Stencil, method: str) -> Directions:
 
 def _lies_along(stencil: Stencil, state: int, axis: int | None, node: Expr) -> bool:
     """Whether a graph is affine in its own state, at the cell and at its neighbours along an axis (None: at none)."""
-    return not is_derived(node) and is_affine(stencil, node) and all(
+    return is_affine(stencil, node) and all(
         name == stencil.model.state[state] and all(not o or k == axis and abs(o) == 1 for k, o in enumerate(offset))
         for name, offset in slopes(stencil, node)[0])
 

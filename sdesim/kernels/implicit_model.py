@@ -25,7 +25,8 @@ from sdesim.kernels.implicit_solvers import Solver
 
 Array: TypeAlias = NDArray[np.float64]
 TIGHT, _LOOSE, _KEPT = 1e-12, 1e-6, 4
-_MOST_NEWTON, _SLOW, _LINEAR, _SMALL = 30, 0.1, 1e-3, 1e-8
+_MOST_NEWTON, _SLOW, _LINEAR, _SMALL = 40, 0.1, 1e-3, 1e-8
+_HALVINGS, _NEAR = 6, 1e-3
 
 
 class Model:
@@ -53,6 +54,7 @@ class Model:
         self.reads = {nodes: [n.value for n in walk(nodes) if n.op == "load" and not n.value[0].startswith("%")]
                       for nodes in (parts.explicit, parts.implicit, tuple(self.stencil.noise.values()),
                                     *((node,) for node in (*self.stencil.derived, *self.stencil.fluxes)))}
+        self.here = [(name, (0,) * len(parts.stencil.model.grid.axes)) for name in self.states]
         self.still = all(is_zero(node) for node in parts.explicit)
         self.tolerance: Array = np.array([TIGHT])
         self.guess: Array = np.empty(0)
@@ -67,14 +69,15 @@ class Model:
         key = t if self.moving else 0.0
         if key not in self.operators:
             _make_room(self.operators)
-            around = None if not self.bent else {load: np.zeros(1) for load in self.reads[self.parts.implicit]}
+            loads = (*self.reads[self.parts.implicit], *self.here)
+            around = {load: np.zeros(1) for load in loads} if self.bent else None
             self.operators[key] = Operator(self.parts, self.parameters, around, key, self.fixed)
         return self.operators[key]
 
     def jacobian(self, t: float, y: Array) -> Operator:
         """∂F/∂y of the implicit part at y."""
-        fields, padded = dict(zip(self.states, y)), dict[str, Array]()
-        loads = self.reads[self.parts.implicit]
+        fields, padded = self._fields(self.parts.implicit, t, y)
+        loads = (*self.reads[self.parts.implicit], *self.here)
         return Operator(self.parts, self.parameters, {
             load: self._seen(load, t, fields, padded) for load in loads}, t, self.fixed)
 
@@ -92,11 +95,16 @@ class Model:
         return self.operator(t).apply(y) + self.operator(t).source(t)
 
     def _right_side(self, nodes: tuple[Expr, ...], t: float, y: Array) -> Array:
+        fields, padded = self._fields(nodes, t, y)
+        return np.stack(self._around(nodes, t, fields, padded))
+
+    def _fields(self, nodes: tuple[Expr, ...], t: float, y: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The states, and the derived fields where some graphs load any; and room for those with a ghost layer."""
         fields, padded = dict(zip(self.states, y)), dict[str, Array]()
         if any(name.startswith("^") for name, _ in self.reads[nodes]):
             for k, node in enumerate(self.stencil.derived):
                 fields[f"^{k}"] = self._around((node,), t, fields, padded)[0]
-        return np.stack(self._around(nodes, t, fields, padded))
+        return fields, padded
 
     def _around(self, nodes: tuple[Expr, ...], t: float, fields: Mapping[str, Array],
                 padded: dict[str, Array]) -> list[Array]:
@@ -153,15 +161,22 @@ class Model:
         x, part, rate = self.guess, 0.0, 1.0
         if self.kept is None:  # at x a slope may vanish by chance
             self.kept = self.jacobian(t, x + np.random.default_rng(0).random(x.shape)).conserved
+        ahead = r + a * self._right_side(self.parts.implicit, t, x)
         for k in range(_MOST_NEWTON):
-            ahead = r + a * self._right_side(self.parts.implicit, t, x)
             key = (0.0, a)
             if key not in self.solvers or (rate if k > 1 else part) > _SLOW:
                 _make_room(self.solvers)
                 self.solvers[key] = Solver(self.jacobian(t, x), a)
             solver = self.solvers[key]
             change = self._solved(solver, ahead - x, np.zeros_like(x), np.full(x.shape[1], _LINEAR))
-            x = self._keep(solver.operator, x + change, ahead)
+            left = _part(ahead - x, x)
+            for _ in range(_HALVINGS):  # at a kink, as where ice melts, whole steps may go to and fro
+                nearer = self._keep(solver.operator, x + change, ahead)
+                ahead = r + a * self._right_side(self.parts.implicit, t, nearer)
+                if _part(change, x) < _NEAR or _part(ahead - nearer, nearer) < left:
+                    break
+                change *= 0.5
+            x = nearer
             last, part = part, _part(change, x)
             if not np.isfinite(part):
                 break

@@ -63,7 +63,7 @@ def split(stencil: Stencil, method: str) -> Split:
         parts = stencil.terms[name]
         wanted = name == "diffusion" or whole or method == "backward_euler" and all(
             is_affine(stencil, part) for part in parts)
-        if wanted and any(is_derived(part) for part in parts):
+        if wanted and any(is_derived(stencil, part) for part in parts):
             raise ValueError(f"{method} takes the {name} implicitly, and here its fluxes need fields derived from the "
                              f"states, which have no Jacobian; {_CURES[name]}")
         target = implicit if wanted else explicit
@@ -81,20 +81,22 @@ _CURES = {
 }
 
 
-def is_derived(node: Expr) -> bool:
-    """Whether a graph loads a field derived from the states."""
-    return any(n.op == "load" and n.value[0].startswith("^") for n in walk([node]))
+def is_derived(stencil: Stencil, node: Expr) -> bool:
+    """Whether a graph loads fields derived from the states other than potentials, which are functions of a cell."""
+    return any(n.op == "load" and n.value[0].startswith("^") and n.value[0] not in stencil.potentials
+               for n in walk([node]))
 
 
-def state_loads(stencil: Stencil, node: Expr) -> list[Load]:
-    """The state values that a graph loads."""
-    return list(dict.fromkeys(n.value for n in walk([node]) if n.op == "load" and n.value[0] in stencil.model.state))
+def field_loads(stencil: Stencil, node: Expr) -> list[Load]:
+    """The values of states and of their potentials that a graph loads."""
+    fields = {*stencil.model.state, *stencil.potentials}
+    return list(dict.fromkeys(n.value for n in walk([node]) if n.op == "load" and n.value[0] in fields))
 
 
 @lru_cache(maxsize=64)
 def slopes(stencil: Stencil, node: Expr) -> tuple[dict[Load, Expr], Expr]:
-    """∂node/∂u for every state value u that it loads (the zero ones left out), and its value where all are zero."""
-    loads = state_loads(stencil, node)
+    """∂node/∂u for every field value u that it loads (the zero ones left out), and its value where all are zero."""
+    loads = field_loads(stencil, node)
     names = {load: f"load {k}" for k, load in enumerate(loads)}
     named = rewrite_loads(node, {load: symbol(name) for load, name in names.items()})
     result = {load: differentiate(named, name) for load, name in names.items()}
@@ -105,7 +107,7 @@ def slopes(stencil: Stencil, node: Expr) -> tuple[dict[Load, Expr], Expr]:
 @lru_cache(maxsize=256)
 def is_affine(stencil: Stencil, node: Expr) -> bool:
     """Whether a graph is affine in the states."""
-    if is_derived(node):
+    if any(name.startswith("^") for name, _ in field_loads(stencil, node)) or is_derived(stencil, node):
         return False
     parts, _ = slopes(stencil, node)
     return not any(name.startswith("load ") for p in parts.values() for name in free_symbols(p))
@@ -141,33 +143,54 @@ class Operator:
         self.rests: list[Expr] = []
         for i, node in enumerate(parts.implicit):
             known = {**self.fixed, "t": np.float64(t)}
-            if around is not None:  # by the names that `slopes` gives them
-                known |= {f"load {k}": around[load] for k, load in enumerate(state_loads(self.stencil, node))}
             found, rest = slopes(self.stencil, node)
             self.rests.append(rest)
             for (name, offset), slope in found.items():
-                values = np.asarray(evaluate((slope,), known)[0], np.float64)
-                lead = values.shape[0] if values.ndim > len(self.shape) else 1
-                self._add(i, self.states.index(name), offset, np.array(np.broadcast_to(values, (lead, *self.shape))))
+                values = self._evaluated(slope, self._known(known, node, around))
+                if name not in self.stencil.potentials:
+                    self._add(i, self.states.index(name), offset, values)
+                    continue
+                own, place = self.stencil.potentials[name].state, int(name[1:])
+                (rise,) = slopes(self.stencil, self.stencil.derived[place])[0].values()
+                rises = self._evaluated(rise, self._known(known, self.stencil.derived[place], around))
+                self._add(i, self.states.index(own), offset, values, rises, len(self.states) + place)
         edges = [side for axes in self.stencil.ghosts for pair in axes if pair for side in pair]
         self.timed = any(is_timed(side) for side in edges) or "t" in free_symbols(*self.rests)
         self._source: Array | None = None
 
-    def _add(self, i: int, j: int, offset: tuple[int, ...], values: Array) -> None:
-        """One coefficient; where it reads a ghost it joins the diagonal and the source."""
-        here = (0,) * len(self.shape)
+    def _known(self, env: Mapping[Any, Any], node: Expr, around: Mapping[Load, Array] | None) -> dict[Any, Any]:
+        """With the values of a graph's loads, by the names that `slopes` gives them."""
+        loads = {} if around is None else {
+            f"load {k}": around[load] for k, load in enumerate(field_loads(self.stencil, node))}
+        return {**env, **loads}
+
+    def _evaluated(self, node: Expr, known: Mapping[Any, Any]) -> Array:
+        values = np.asarray(evaluate((node,), known)[0], np.float64)
+        lead = values.shape[0] if values.ndim > len(self.shape) else 1
+        return np.array(np.broadcast_to(values, (lead, *self.shape)))
+
+    def _add(self, i: int, j: int, offset: tuple[int, ...], values: Array, rises: Array | None = None,
+             field: int | None = None) -> None:
+        """One coefficient; where it reads a ghost it joins the diagonal and the source.
+
+        Of a potential, `field` by its number among states and derived fields, with the slope `rises` of its state.
+        """
+        here, field = (0,) * len(self.shape), j if field is None else field
         for axis, step in enumerate(offset):
-            if step and self.stencil.ghosts[j][axis] is not None:
+            if step and self.stencil.ghosts[field][axis] is not None:
                 side = int(step > 0)
                 at = _at(self.shape, axis, side)
-                _, B = self.edge(j, axis, side, self.t)
+                _, B = self.edge(field, axis, side, self.t)
                 c = values[at].copy()
-                self._join(i, j, here, _on_edge(values.shape, at, c * B))
+                own = c if rises is None else c * rises[at]
+                self._join(i, j, here, _on_edge((len(own), *self.shape), at, own * B))
                 if i == j:
                     known = self.walls.get((i, axis), np.zeros((1, *self.shape)))
-                    self.walls[i, axis] = known + _on_edge(values.shape, at, c * (1.0 - B))
+                    self.walls[i, axis] = known + _on_edge((len(own), *self.shape), at, own * (1.0 - B))
                 self.edges.append((i, j, axis, side, c))
                 values[at] = 0.0
+        if rises is not None:
+            values = values * np.roll(rises, tuple(-o for o in offset), tuple(range(1, rises.ndim)))
         self._join(i, j, offset, values)
 
     def _join(self, i: int, j: int, offset: tuple[int, ...], values: Array) -> None:

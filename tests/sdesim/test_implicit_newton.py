@@ -5,7 +5,10 @@ import warnings
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
+from scipy.optimize import brentq
+from scipy.special import erf
 
+from sdesim import equations
 from sdesim.boundaries import Dirichlet, Neumann, Periodic, Robin
 from sdesim.fields import WhiteNoise
 from sdesim.grids import Grid
@@ -93,6 +96,33 @@ def test_the_jacobian_is_the_derivative_of_the_right_hand_side():
     y, dy, e = rng.random((2, 1, 4, 5)), rng.standard_normal((2, 1, 4, 5)), 1e-6
     slope = (m.L(0.3, y + e * dy) - m.L(0.3, y - e * dy)) / (2 * e)
     assert np.allclose(m.jacobian(0.3, y).apply(dy), slope, rtol=1e-7, atol=1e-6)
+
+
+def test_the_jacobian_of_a_potential_is_that_of_its_state():
+    model = PDE(Grid(x=(0.0, 1.0, 5), y=(0.0, 2.0, 4)), state=("w",), diffusivity="1 + x", reaction="-w**3",
+                potential={"w": {"c": "w**2 + w"}}, boundary={"x": (Dirichlet("1 + t"), Neumann(0.3)), "y": Periodic()})
+    m = Model(split(discretise(model), "tr_bdf2"), {}, 2.0)
+    rng = np.random.default_rng(1)
+    y, dy, e = rng.random((1, 1, 4, 5)), rng.standard_normal((1, 1, 4, 5)), 1e-6
+    slope = (m.L(0.3, y + e * dy) - m.L(0.3, y - e * dy)) / (2 * e)
+    assert np.allclose(m.jacobian(0.3, y).apply(dy), slope, rtol=1e-7, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["tr_bdf2", "backward_euler"])
+def test_ice_melts_at_long_steps_as_neumann_says(method):
+    # one phase, Stefan number 1: the front is at 2λ√t with √π λ e^{λ²} erf λ = 1 (Neumann 1860s; Carslaw & Jaeger 11.2)
+    lam = brentq(lambda v: np.sqrt(np.pi) * v * np.exp(v * v) * erf(v) - 1.0, 0.1, 2.0)
+    grid = Grid(x=(0.0, 2.0, 100))
+    x = grid.coordinates["x"]
+
+    def enthalpy(t):
+        return np.where(x < 2 * lam * np.sqrt(t), 2.0 - erf(x / (2 * np.sqrt(t))) / erf(lam), 0.0)
+
+    states, status, notes = solve(equations.stefan(grid), method, enthalpy(0.1)[None, None], [0.1, 1.0], 0.009)
+    assert status[0] == 0
+    assert np.abs(states[-1, 0, 0] - enthalpy(1.0)).mean() * 2 < 0.005
+    molten = np.clip(states[-1, 0, 0], 0.0, 1.0).sum() * 0.02
+    assert abs(molten - 2 * lam) < 0.02  # a cell
 
 
 # --- D(t)
