@@ -99,8 +99,7 @@ class ConservedNoise:
 
     Args:
         amplitude: an expression as for `WhiteNoise`, such as ``"sqrt(2*D*max(u, 0))"`` (Dean and Kawasaki).
-        correlation_time: as for `WhiteNoise`, but with the amplitude of the start of the step: take dt ≪ τ where it
-            depends on the state.
+        correlation_time: as for `WhiteNoise`.
 
     Raises:
         ValueError: a correlation time that is not positive.

@@ -5,11 +5,12 @@ A source has one number for each cell and step, its increment I: √(h/V) z of n
 amplitude a a step adds
 
     in the cells, white in time     a I                                          (Itô)
-    in the cells, with a memory     a I + ½ Σ_j a_j ∂a/∂u_j I_j I                (ordinary calculus)
     conserved                       s Σ_axes (p_high F_high − p_low F_low),      F = a(u_f) ξ_f
+    either, with a memory           g(u) I + ½ g′(u)[g(u) I] I                   (ordinary calculus)
 
-The second line is Taylor's: a path with a memory is smooth, so that its iterated integrals are I_j I/2 + areas of mean
-zero, and the step is right for any h/τ: in the limit τ → 0 it is that of Milstein for Stratonovich's integral.
+with g I for what the first two lines add, of all states together. The last is Taylor's: a path with a memory is smooth,
+so that its iterated integrals are I_i I_j/2 + areas of mean zero, and the step is right for any h/τ: in the limit τ → 0
+it is that of Milstein for Stratonovich's integral.
 
 Conserved noise (Donev, Vanden-Eijnden, Garcia & Bell, Comm. Appl. Math. Comp. Sci. 5, 149, 2010) goes through the
 faces: what leaves one cell enters the next. The amplitude is that of the mean u_f of both cells. With the area A of a
@@ -20,11 +21,13 @@ one that holds a value the cell is d/2 away, so that ξ_f is √2 times as stron
 particles that walk alone, a = √(2Du), are those of Poisson's law between reservoirs of any densities too: the variance
 is u(x)/V, and nothing is correlated.
 
-A flux is a field of its own, "!k": it stands on the low faces of the cells and is read at the next cell.
+A flux is a field of its own, "!k": it stands on the low faces of the cells and is read at the next cell; so is g I
+where g′ wants it there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,92 +63,128 @@ class Source:
 
 
 class Noises:
-    """Writes the noise of one model as loads of sources "~j", fluxes "!k" and what is around a cell.
+    """Writes the noise of one model as loads of sources "~j", fields "!k" and what is around a cell.
 
     Attributes:
         sources: in the order of their numbers j.
-        fluxes: graphs of the fluxes by k, at the low face of a cell.
-        owners: the number of each flux's state.
+        fields: graphs of the fluxes at the low face of a cell, and of first increments that other cells want, by k.
+        ghosts: the edges of each field.
         terms: what a step adds to each state that has noise.
     """
 
     def __init__(self, terms: Terms) -> None:
         self.write, self.model = terms, terms.model
         self.sources: list[Source] = []
-        self.fluxes: list[Expr] = []
-        self.owners: list[int] = []
+        self.fields: list[Expr] = []
+        self.ghosts: list[tuple[Any, ...]] = []
         potentials = {term.name: term.of_state for term in self.model.potential.values()}
         self.amplitudes = {state: substitute(term.amplitude, potentials) for state, term in self.model.noise.items()
                            if not is_zero(term.amplitude)}
-        self.cells = {state: self._source(state, 0) for state in self.amplitudes if not self._conserved(state)}
-        self.terms = {self.model.state.index(state): self._flows(state) if self._conserved(state) else
-                      self._falls(state) for state in self.amplitudes}
+        self.drawn = {state: self._drawn(state) for state in self.amplitudes}
+        self.first = {state: self._added(state, [(a, None)]) for state, a in self.amplitudes.items()}
+        self.stored: dict[str, Expr] = {}
+        self.terms = {self.model.state.index(state): term + self._second(state) for state, term in self.first.items()}
 
     def _conserved(self, state: str) -> bool:
         return isinstance(self.model.noise[state], ConservedNoise)
 
-    def _source(self, state: str, channel: int) -> Expr:
-        """A new source's increment at a cell."""
-        term = self.model.noise[state]
+    def _drawn(self, state: str) -> list[Expr]:
+        """New sources' increments at a cell: one in the cell, or one for each axis and then for each high edge."""
+        term, axes = self.model.noise[state], self.write.axes
         colour = term if isinstance(term, ColouredNoise) else None
-        self.sources.append(Source(self.model.state.index(state), channel, term.correlation_time, colour))
-        return load(f"~{len(self.sources) - 1}", self.write.here)
+        held = [isinstance(self.model.boundary[state][axis][1], Dirichlet) for axis in axes]
+        channels = [0] if not self._conserved(state) else [*range(1, len(axes) + 1), *(
+            len(axes) + k + 1 for k, high in enumerate(held) if high)]
+        first = len(self.sources)
+        self.sources += [Source(self.model.state.index(state), channel, term.correlation_time, colour)
+                         for channel in channels]
+        found = iter(load(f"~{j}", self.write.here) for j in range(first, len(self.sources)))
+        if not self._conserved(state):
+            return [next(found)]
+        low = [next(found) for _ in axes]
+        return low + [next(found) if high else const(0.0) for high in held]
 
-    def _falls(self, state: str) -> Expr:
-        """What falls into a cell."""
-        w, amplitude, z = self.write, self.amplitudes[state], self.cells[state]
-        total = w.inside(state, w.noise(state, amplitude)) * z
-        if self.model.noise[state].correlation_time is None:
-            return total
-        for other, increment in self.cells.items():
-            slope = differentiate(amplitude, other) * self.amplitudes[other] * 0.5
-            if self.model.noise[other].correlation_time is not None and not is_zero(slope):
-                # the second 1/√V of unequal cells
-                root = increment if w.model.grid.is_box else increment * w._factor(state, "root", 0, w.here)
-                total = total + w.inside(state, w.noise(state, slope)) * (root * z)
+    def _second(self, state: str) -> Expr:
+        """½ Σ_j ∂a/∂u_j applied to the first increments of all states whose noise has a memory."""
+        parts: list[tuple[Expr, str | None]] = []
+        if self.model.noise[state].correlation_time is not None:
+            for other in self.amplitudes:
+                slope = differentiate(self.amplitudes[state], other) * 0.5
+                if self.model.noise[other].correlation_time is not None and not is_zero(slope):
+                    parts.append((slope, other))
+        return self._added(state, parts) if parts else const(0.0)
+
+    def _added(self, state: str, parts: Sequence[tuple[Expr, str | None]]) -> Expr:
+        """What noise of the sum of amplitudes adds, each times the first increment of a state if one is named."""
+        w = self.write
+        if self._conserved(state):
+            return w.inside(state, self._divergence(state, parts))
+        (z,), total = self.drawn[state], const(0.0)
+        for amplitude, other in parts:
+            increment = z if other is None else self.first[other] * z
+            total = total + w.inside(state, w.noise(state, amplitude)) * increment
         return total
 
-    def _flows(self, state: str) -> Expr:
-        """The divergence of the fluxes."""
-        w, total = self.write, const(0.0)
-        for axis in range(len(w.axes)):
-            flux = self._flux(state, axis, self._source(state, axis + 1), last=False)
-            self.fluxes.append(flux)
-            self.owners.append(self.model.state.index(state))
-            name = f"!{len(self.fluxes) - 1}"
-            high = load(name, w.unit[axis])
-            if isinstance(self.model.boundary[state][w.axes[axis]][1], Dirichlet):  # a face that is low to no cell
-                edge = self._source(state, len(w.axes) + axis + 1)
-                high = high + self._flux(state, axis, edge, last=True)
-            difference = high - load(name, w.here)
+    def _field(self, node: Expr, ghosts: tuple[Any, ...]) -> str:
+        self.fields.append(node)
+        self.ghosts.append(ghosts)
+        return f"!{len(self.fields) - 1}"
+
+    def _increment(self, state: str, offset: Offset) -> Expr:
+        """The first increment of a state beside a cell: of a value that is held none."""
+        if state not in self.stored:
+            self.stored[state] = load(self._field(self.first[state], tuple(
+                None if isinstance(low, Periodic) else (_STILL[isinstance(low, Dirichlet)],
+                                                        _STILL[isinstance(high, Dirichlet)])
+                for low, high in (self.model.boundary[state][axis] for axis in self.write.axes))), self.write.here)
+        return load(self.stored[state].value[0], offset)
+
+    def _divergence(self, state: str, parts: Sequence[tuple[Expr, str | None]]) -> Expr:
+        """Of the fluxes."""
+        w, total, axes = self.write, const(0.0), len(self.write.axes)
+        for axis in range(axes):
+            flux = self._flux(state, axis, parts, last=False)
+            flow = self._field(flux, tuple(None if isinstance(self.model.boundary[state][other][0], Periodic) else
+                                           NOTHING for other in w.axes))
+            high = load(flow, w.unit[axis])
+            if not is_zero(self.drawn[state][axes + axis]):  # a face that is low to no cell
+                high = high + self._flux(state, axis, parts, last=True)
+            difference = high - load(flow, w.here)
             share = const(1.0 / w.spacing[axis]) if w.even[axis] else w._factor(state, "share", axis, w.here)
             total = total + difference * share
-        return w.inside(state, total)
+        return total
 
-    def _flux(self, state: str, axis: int, z: Expr, last: bool) -> Expr:
+    def _flux(self, state: str, axis: int, parts: Sequence[tuple[Expr, str | None]], last: bool) -> Expr:
         """a(u_f) ξ_f at the low face of a cell, or of the `last` edge; exactly 0 where nothing goes, whatever a is."""
-        w = self.write
+        w, total = self.write, const(0.0)
         face, weight = w.unit[axis] if last else w.here, self._open(state, axis, last)
-        lowered = w._hoist(state, self.amplitudes[state], "point", axis)
-        used = free_symbols(lowered)
         below = tuple(f - s for f, s in zip(face, w.unit[axis]))
-        means = {name: self._mean(name, axis, below, face, last) for name in self.model.state if name in used}
-        known = {name: load(name, face) for name in w.names.values() if name in used}
-        flux = substitute(lowered, {**means, **known}) * z
+        for amplitude, other in parts:
+            lowered = w._hoist(state, amplitude, "point", axis)
+            used = free_symbols(lowered)
+            means = {name: self._mean(name, axis, (load(name, below), load(name, face)), last)
+                     for name in self.model.state if name in used}
+            known = {name: load(name, face) for name in w.names.values() if name in used}
+            value = substitute(lowered, {**means, **known})
+            if other is not None:
+                sides = self._increment(other, below), self._increment(other, face)
+                value = value * self._mean(other, axis, sides, last)
+            total = total + value
+        flux = total * self.drawn[state][axis + len(w.axes) * last]
         through = flux if weight.op == "const" else where(weight > 0.0, flux * weight, 0.0)
         return w.carried(state, axis, face, through)
 
-    def _mean(self, name: str, axis: int, below: Offset, face: Offset, last: bool) -> Expr:
-        """u_f of a state: of both cells, and of an edge that holds a value the mean of that and the cell."""
+    def _mean(self, name: str, axis: int, sides: tuple[Expr, Expr], last: bool) -> Expr:
+        """A state at a face: of both cells, and of an edge that holds a value the mean of that and the cell."""
         w, (low, _) = self.write, self.model.boundary[name][self.write.axes[axis]]
-        mean = (load(name, below) + load(name, face)) * 0.5
+        mean = (sides[0] + sides[1]) * 0.5
         if last:  # what is not at the edge weighs nothing
-            return (mean + load(name, below)) * 0.5
+            return (mean + sides[0]) * 0.5
         if not isinstance(low, Dirichlet):
             return mean
         lo, hi, _ = self.model.grid.axis(w.axes[axis])
         edge = where(symbol(w.axes[axis]) < lo + 1e-9 * (hi - lo), 0.5, 0.0)
-        return mean + (load(name, face) - mean) * load(w._static(name, edge, "point", axis, 1.0), face)
+        return mean + (sides[1] - mean) * load(w._static(name, edge, "point", axis, 1.0), w.here)
 
     def _open(self, state: str, axis: int, last: bool) -> Expr:
         """What noise weighs on a face, over √h (of equal cells √(h/V)): that of the low faces, or of the last edge."""
@@ -167,6 +206,8 @@ class Noises:
 
 NOTHING = ((const(0.0), const(0.0)),) * 2
 """The ghosts of a flux beyond edges: none."""
+_STILL = {True: (const(0.0), const(-1.0)), False: (const(0.0), const(1.0))}
+"""The ghosts of an increment: with a value that is held there is none."""
 _EDGE: dict[Any, float] = {Neumann: 0.0, Dirichlet: 2.0**0.5}
 
 

@@ -29,7 +29,7 @@ from sdesim.models.pde import ADVECTION, PDE
 from sdesim.models.potential import Potential
 from sdesim.stencil_limited import derived_ghosts, edge_ghosts
 from sdesim.stencil_mask import MaskedTerms
-from sdesim.stencil_noise import NOTHING, Noises, Source, check
+from sdesim.stencil_noise import Noises, Source, check
 from sdesim.stencil_terms import Static, Terms
 
 
@@ -44,7 +44,7 @@ class Stencil:
         noise: what a step adds to each state that has noise, by the state's number: loads of the increments "~j" of
             its sources, of fluxes "!k", and of what stands at a cell (`sdesim.stencil_noise`).
         sources: where the increments come from.
-        fluxes: fields that noise loads: what goes through the low faces of the cells.
+        fluxes: fields that noise loads: what goes through the low faces of the cells, and first increments.
         statics: the static arrays by their names (which start with "%").
         ghosts: for each state (then derived field, then flux) and axis the (A, B) of the low and of the high ghost, or
             None where periodic.
@@ -129,18 +129,18 @@ def discretise(model: PDE, advection: str | None = None) -> Stencil:
     right_side = tuple(builder.inside(state, d - v + r) for state, d, v, r in zip(model.state, *parts.values()))
     terms = {name: tuple(map(builder.inside, model.state, row)) for name, row in parts.items()}
     noises = Noises(builder)
-    used = {n.value[0] for n in walk([*right_side, *noises.terms.values(), *noises.fluxes,
+    used = {n.value[0] for n in walk([*right_side, *noises.terms.values(), *noises.fields,
                                       *(key[0] for key in builder.derived)]) if n.op == "load"}
     ghosts = [tuple(_ghosts(model, state, axis) for axis in model.grid.axes) for state in model.state]
     ghosts += [derived_ghosts(builder, *key[1:]) for key in builder.derived]
-    ghosts += [tuple(None if pair is None else NOTHING for pair in ghosts[state]) for state in noises.owners]
+    ghosts += noises.ghosts
     return Stencil(
         model=model,
         right_side=right_side,
         terms=terms,
         noise=noises.terms,
         sources=tuple(noises.sources),
-        fluxes=tuple(noises.fluxes),
+        fluxes=tuple(noises.fields),
         statics={name: static for static, name in builder.names.items() if name in used},
         ghosts=tuple(ghosts),
         advection=advection if model.velocity else "none",

@@ -114,6 +114,42 @@ def test_the_structure_factor_by_euler_steps_is_that_of_the_scheme():
     assert ds.mass_residual_u.max() < 1e-13
 
 
+@pytest.mark.parametrize("name", ["line", "plane", "stretched", "masked", "ball", "region"])
+@pytest.mark.parametrize("kind", ["no flux", "held"])
+def test_noise_with_a_memory_is_of_ordinary_calculus_in_flux_and_cell(name, kind):
+    # along a smooth path of integrals I a step adds the flow of du/ds = g(u) I over unit s, but for O(I³)
+    grid = GRIDS[name]
+
+    def reference(tau):
+        noise = {"u": sim.ConservedNoise("0.5*u*v + x1*u**2", tau), "v": sim.WhiteNoise("0.3*u*v + 0.1*v**2", tau)}
+        model = sim.PDE(grid, ("u", "v"), diffusivity=0.0, noise=noise, boundary=edges(grid, kind),
+                        parameters={"x1": 0.2, "k": 0.1})
+        stencil = discretise(model)
+        arrays = static_arrays(stencil, model.parameters)
+        return stencil, Reference(stencil, model.parameters, {key: values[0] for key, values in arrays.items()})
+
+    (stencil, first), (_, second) = reference(None), reference(0.1)
+    rng = np.random.default_rng(3)
+    u0 = 1.0 + rng.random((2, *grid.shape))
+    dW = rng.standard_normal((len(stencil.sources), *grid.shape)) * np.sqrt(grid.volumes.min())
+    errors = []
+    for size in (0.04, 0.02):
+        I = by_state(stencil, list(size * dW))
+        g = lambda u, I=I: np.stack(first.noise(0.0, Vector(list(u)), I))
+        u, ds = u0, 1 / 20
+        for _ in range(20):
+            k = [g(u)]
+            for c in (0.5, 0.5, 1.0):
+                k.append(g(u + c * ds * k[-1]))
+            u = u + ds / 6 * (k[0] + 2 * k[1] + 2 * k[2] + k[3])
+        added = np.stack(second.noise(0.0, Vector(list(u0)), I))
+        errors.append(np.abs((u0 + added - u)[:, grid.wet]).max())
+        assert errors[-1] < 0.3 * np.abs((u0 + g(u0) - u)[:, grid.wet]).max()
+    assert 6.0 < errors[0] / errors[1] < 10.0
+    if kind == "no flux":
+        assert abs((grid.volumes * added[0]).sum()) < 1e-13 * np.abs(grid.volumes * added[0]).sum()
+
+
 WAVE = sim.ConservedNoise("0.01*sqrt(max(u, 0))*(1 + x*t)")
 NOISES = {
     "memory": sim.WhiteNoise("0.1*u*u + x*t", correlation_time=0.01), "conserved": WAVE,
