@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from surrogates.bridge import Bridge
+from surrogates.categorical import CategoricalSurrogate
 from surrogates.files import ModelFileError
 from surrogates.guidance import Observation
 from surrogates.latents import Latent
@@ -21,5 +22,6 @@ from surrogates.scores import evaluate
 from surrogates.surrogate import NotFittedError, Surrogate
 
 __all__ = [
-    "Bridge", "Latent", "ModelFileError", "NotFittedError", "Observation", "Surrogate", "evaluate", "load", "report",
+    "Bridge", "CategoricalSurrogate", "Latent", "ModelFileError", "NotFittedError", "Observation", "Surrogate",
+    "evaluate", "load", "report",
 ]  # fmt: skip
