@@ -20,6 +20,7 @@ from sdesim.kernels.field_following import followed
 from sdesim.kernels.field_noise import Drive
 from sdesim.kernels.field_plan import Programs, Steps, ceiling, options_of, plan, remembering
 from sdesim.kernels.field_reference import Reference, Sheet, run_member
+from sdesim.kernels.field_rough import first_steps
 from sdesim.kernels.field_rows import slope_sum
 from sdesim.kernels.field_static import static_arrays
 from sdesim.methods.field import FIELD_METHODS, FieldMethod, Spectrum
@@ -99,7 +100,8 @@ def stencil_run(
                         backend, threads)
     if chosen.kind == "implicit":
         return _implicit(stencil, chosen, values, bounds, start, clock, dt, numbers, seed, threads, sheet)
-    plans = remembering(stencil, [plan(chosen, s, clock.tolist(), dt, _cuts(sheet)) for s in bounds])
+    first = [None] * len(bounds) if dt is not None else first_steps(stencil, chosen, values, start, clock, bounds)
+    plans = remembering(stencil, [plan(chosen, s, clock.tolist(), dt, _cuts(sheet), h) for s, h in zip(bounds, first)])
     states = np.empty((len(clock), len(model.state), len(numbers), *model.grid.shape))
     states[0] = start
     status = np.zeros(len(numbers), np.int8)
@@ -274,8 +276,9 @@ def _reference(stencil: Stencil, method: FieldMethod, parameters: Mapping[str, A
         own = of_member(parameters, m)
         statics = {name: values[0] for name, values in static_arrays(stencil, own).items()}
         steps = [(s.start, s.h, s.count, options_of(s)) for s in plans[m]]
-        out[:, :, m], fine = run_member(Reference(stencil, own, statics), method.step, initial[:, m], steps,
-                                        Drive(stencil, seed, [int(member)], sheet))
+        states, fine = run_member(Reference(stencil, own, statics), method.step, initial[:, m], steps,
+                                  Drive(stencil, seed, [int(member)], sheet))
+        out[:, :, m] = states[[s.saved for s in plans[m]]]
         status[m] = not fine
     return status
 

@@ -86,7 +86,8 @@ def run_group(launch: Launch, programs: Programs, arrays: Arrays, plan: Sequence
                 launch(kernels.index(p.kernel), count, [buffers, np.int64(count), *places, *tail])
             roles = _renamed(schedule, roles)
             step += 1
-        saved.append(np.stack([_to_host(buffers[roles[k]]) for k in range(states)]))
+        if steps.saved:
+            saved.append(np.stack([_to_host(buffers[roles[k]]) for k in range(states)]))
     return np.stack(saved)
 
 

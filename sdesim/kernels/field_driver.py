@@ -29,15 +29,16 @@ from sdesim.stencils import Stencil
 
 ARGUMENTS = (
     "first", "last", "members", "intervals", "stride", "initial", "out", "status", "counts", "programs", "starts",
-    "steps", "schedules", "numbers", "rows", "widths", "parameters", "statics", "static_strides", "edges",
+    "saves", "steps", "schedules", "numbers", "rows", "widths", "parameters", "statics", "static_strides", "edges",
     "edge_strides", "buffers", "noise", "k0", "k1", "sheets",
 )
 """What `run` is given, as one array of 64-bit integers and addresses; `sheets` that of a function of (place of the
 member, step), which brings the coloured noise of the steps from there on."""
 _POINTERS = {
     "members": I64_POINTER, "initial": F64_POINTER, "out": F64_POINTER, "status": I64_POINTER, "counts": I64_POINTER,
-    "programs": I64_POINTER, "starts": F64_POINTER, "steps": F64_POINTER, "schedules": I64_POINTER,
-    "numbers": I64_POINTER, "rows": I64_POINTER, "widths": I64_POINTER, "parameters": F64_POINTER,
+    "programs": I64_POINTER, "starts": F64_POINTER, "saves": I64_POINTER, "steps": F64_POINTER,
+    "schedules": I64_POINTER, "numbers": I64_POINTER, "rows": I64_POINTER, "widths": I64_POINTER,
+    "parameters": F64_POINTER,
     "statics": I64_POINTER, "static_strides": I64_POINTER,
     "edges": I64_POINTER, "edge_strides": I64_POINTER, "buffers": F64_POINTER, "noise": F64_POINTER,
 }
@@ -198,13 +199,15 @@ class Run:
         with loop(b, a["last"], a["first"], name="member") as m:
             self._begin(m)
             with loop(b, a["intervals"], name="save") as i:
-                alive = b.icmp_signed("!=", b.load(self.alive), integer(0))
-                with b.if_then(alive):
+                save = self._item("saves", b.add(b.mul(m, a["intervals"]), i))
+                with b.if_then(b.icmp_signed("!=", b.load(self.alive), integer(0))):
                     self._interval(m, i)
-                    self._save(m, i)
-                with b.if_then(b.icmp_signed("==", b.load(self.alive), integer(0))):
-                    for state in range(self.states):
-                        b.call(self.spoil, [self._saved(m, i, state)])
+                with b.if_then(b.icmp_signed(">=", save, integer(0))):
+                    with b.if_then(b.icmp_signed("!=", b.load(self.alive), integer(0))):
+                        self._save(m, save)
+                    with b.if_then(b.icmp_signed("==", b.load(self.alive), integer(0))):
+                        for state in range(self.states):
+                            b.call(self.spoil, [self._saved(m, save, state)])
             b.store(b.xor(b.load(self.alive), integer(1)), b.gep(a["status"], [m]))
         b.ret_void()
 
@@ -232,10 +235,10 @@ class Run:
         b.store(integer(1), self.alive)
 
     def _interval(self, m: Any, i: Any) -> None:
-        """The steps up to one save."""
+        """The steps of one part of a save interval."""
         b, a = self.b, self.a
         index = b.add(b.mul(m, a["intervals"]), i)
-        program, start = self._item("programs", index), self._item("starts", i)
+        program, start = self._item("programs", index), self._item("starts", index)
         h = self._item("steps", program)
         schedule = b.inttoptr(self._item("schedules", program), I64_POINTER)
         numbers = b.inttoptr(self._item("numbers", program), F64_POINTER)

@@ -53,8 +53,12 @@ def _by_scipy(stencil: Stencil, method: SciPyMethod, parameters: Mapping[str, An
 
 def _kernel(task: Task, threads: int) -> None:
     from sdesim.kernels.field_adaptive_run import run
+    from sdesim.kernels.field_free_strips import levels_of, run_as_strips
 
-    run(task, threads)
+    if levels := levels_of(task, threads):
+        run_as_strips(task, levels, threads)
+    else:
+        run(task, threads)
 
 
 def _cuda(task: Task, threads: int) -> None:

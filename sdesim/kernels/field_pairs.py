@@ -23,13 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdesim.expressions import Expr, is_zero, load, maximum, symbol
+from sdesim.kernels.field_longer import prolonged
 from sdesim.kernels.field_rows import row_sums
 from sdesim.kernels.field_schedule import Kernel, Schedule
-from sdesim.kernels.field_trace import Lifted, Multiple, StageTime, Tracer
+from sdesim.kernels.field_trace import Lifted, Multiple, StageTime, Tracer, numbers_of_pair
 from sdesim.methods.field import Embedded
 from sdesim.methods.field_control import FieldControl
 from sdesim.methods.vector import ZERO, Vector, is_structural_zero
 from sdesim.stencils import Stencil
+
+TRACED = 6
+"""How many of the first rungs are traced."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +65,7 @@ def rated(stencil: Stencil) -> list[int]:
 class Pairs:
     """The programs of a pair on a stencil: `beginning` finds slope and bounds, `rung(k)` is a step.
 
-    Rungs are traced when first met; nearly always they then run kernels that are known.
+    The first rungs are traced at once and show every kernel; the others follow from them when first met.
     """
 
     stencil: Stencil
@@ -70,13 +74,15 @@ class Pairs:
     kernels: list[Kernel] = field(default_factory=list)
     _rungs: dict[int, Program] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _settled: bool = False
 
     def __post_init__(self) -> None:
         sums = row_sums(self.stencil)
         self.sums = [(k + 1, node) for row in sums for k, node in enumerate(row) if not is_zero(node)]
-        for k in range(min(4, len(self.embedded.rungs))):
+        for k in range(min(TRACED, len(self.embedded.rungs))):
             self.rung(k)
         self._learn(self.beginning)
+        self._settled = True
 
     @property
     def moving(self) -> bool:
@@ -95,8 +101,22 @@ class Pairs:
         """A step with the k-th number of stages."""
         with self._lock:
             if k not in self._rungs:
-                self._rungs[k] = self._learn(self._trace(self.embedded.rungs[k][2]))
+                self._rungs[k] = self._learn(self._longer(k) or self._trace(self.embedded.rungs[k][2]))
         return self._rungs[k]
+
+    def _longer(self, k: int) -> Program | None:
+        """The step of a rung from two of few stages, if they show how it goes on."""
+        if k < TRACED:
+            return None
+        s, pair = self.embedded.rungs[k][2]["s"], self.embedded.pair
+        traced = {self.embedded.rungs[j][2]["s"]: self._rungs[j].schedule for j in range(TRACED)}
+        for few in sorted(traced, reverse=True):
+            if few + 2 in traced and (s - few) % 2 == 0:
+                own = len(numbers_of_pair(self.stencil, pair, s=few))
+                numbers = [*numbers_of_pair(self.stencil, pair, s=s), *traced[few].numbers[own:]]
+                found = prolonged(traced[few], traced[few + 2], (s - few) // 2, numbers)
+                return None if found is None else Program.of(found)
+        return None
 
     @property
     def buffers(self) -> int:
@@ -104,7 +124,10 @@ class Pairs:
         return max(p.schedule.buffers for p in [self.beginning, *list(self._rungs.values())])
 
     def _learn(self, program: Program) -> Program:
-        self.kernels += [k for k in dict.fromkeys(p.kernel for p in program.schedule.passes) if k not in self.kernels]
+        new = [k for k in dict.fromkeys(p.kernel for p in program.schedule.passes) if k not in self.kernels]
+        if self._settled and (new or program.schedule.buffers > self.buffers):
+            raise AssertionError("a step of more stages runs other kernels, or wants more buffers, than shorter ones")
+        self.kernels += new
         return program
 
     def _start(self, slopes: bool) -> tuple[Tracer, Lifted, Lifted]:

@@ -17,6 +17,7 @@ from sdesim.kernels.field_trace import numbers, trace
 from sdesim.methods.field import FieldMethod, Spectrum
 from sdesim.stencils import Stencil
 
+_GROWTH = 1.2  # of the steps at a rough start
 _MOST_STEPS, _FEWEST_STEPS, _FEWEST_IMPLICIT = 2**32, 50, 200
 
 
@@ -24,6 +25,7 @@ _MOST_STEPS, _FEWEST_STEPS, _FEWEST_IMPLICIT = 2**32, 50, 200
 class Steps:
     """One save interval of one member: `count` steps of size h from `start`, with the method's options.
 
+    An interval may be in parts, of which the last alone is `saved`.
     `memory` is what is left to know of noise with a memory (`field_memory`) before the first step; that at the start of
     a run if empty.
     """
@@ -33,6 +35,7 @@ class Steps:
     count: int
     options: tuple[tuple[str, int], ...]
     memory: tuple[float, ...] = ()
+    saved: bool = True
 
 
 def ceiling(method: FieldMethod, spectrum: Spectrum, times: Sequence[float]) -> float:
@@ -46,20 +49,31 @@ def ceiling(method: FieldMethod, spectrum: Spectrum, times: Sequence[float]) -> 
 
 
 def plan(method: FieldMethod, spectrum: Spectrum, times: Sequence[float], dt: float | None,
-         cuts: int = 1) -> list[Steps]:
+         cuts: int = 1, first: float | None = None) -> list[Steps]:
     """The steps of one member, none longer than dt or (None) what the method chooses; each cut into `cuts`.
+
+    With a `first` step the steps begin with it and grow by a fifth each time until they are as long.
 
     Raises:
         ValueError: a step beyond the method's stability limit.
     """
     longest = ceiling(method, spectrum, times) if dt is None else float(dt)
-    steps = []
-    for start, end in zip(times[:-1], times[1:]):
-        count = cuts * max(1, math.ceil((end - start) / longest - 1e-9))
-        h = (end - start) / count
+    steps: list[Steps] = []
+    growing = longest if first is None else min(first, longest)
+
+    def add(start: float, h: float, count: int, saved: bool) -> None:
+        h = h / cuts
         if dt is not None:
             _check(method, spectrum, h, dt)
-        steps.append(Steps(float(start), h, count, tuple(method.options(h, spectrum).items())))
+        steps.append(Steps(start, h, count * cuts, tuple(method.options(h, spectrum).items()), saved=saved))
+
+    for start, end in zip(times[:-1], times[1:]):
+        t = float(start)
+        while growing < longest and t + 1.5 * growing < end:
+            add(t, growing, 1, saved=False)
+            t, growing = t + growing, min(longest, growing * _GROWTH)
+        count = max(1, math.ceil((end - t) / growing - 1e-9))
+        add(t, (end - t) / count, count, saved=True)
     if sum(s.count for s in steps) >= _MOST_STEPS:
         raise ValueError(f"steps of {longest:.3g} over the times {times[0]:g} … {times[-1]:g} are more than 2³², "
                          "beyond which the noise repeats; take a larger dt, a coarser grid, or a shorter time")

@@ -51,9 +51,15 @@ class Job:
         self.layout = Layout(self.stencil.model.grid.shape)
         self.names = Names.of(self.stencil, tuple(self.parameters))
         count = len(self.members)
-        self.which = np.array([[self.programs.number(s) for s in p] for p in self.plans], np.int64)
-        self.counts = np.array([[s.count for s in p] for p in self.plans], np.int64)
-        self.starts = np.array([s.start for s in self.plans[0]])
+        parts = max(map(len, self.plans))
+        self.which, self.counts, self.saves = (np.zeros((count, parts), np.int64) for _ in range(3))
+        self.starts = np.zeros((count, parts))
+        for m, steps in enumerate(self.plans):  # a shorter plan ends with parts of no steps
+            n = len(steps)
+            self.which[m, :n], self.counts[m, :n] = [self.programs.number(s) for s in steps], [s.count for s in steps]
+            self.starts[m, :n], saved = [s.start for s in steps], np.array([s.saved for s in steps])
+            self.saves[m] = -1
+            self.saves[m, :n] = np.where(saved, np.cumsum(saved) - 1, -1)
         kernels, self.buffers = self.programs.kernels, self.programs.buffers
         self.steps = np.array([h for h, _ in self.programs.entries])
         codes = {id(s): encode(s, kernels, self.buffers) for s in self.programs.schedules.values()}
@@ -80,7 +86,7 @@ class Job:
     def block(self, first: int, last: int) -> None:
         """Integrate members first … last − 1 (places, not numbers)."""
         own = {name: value[first:last] if np.ndim(value) else value for name, value in self.parameters.items()}
-        statics, edges = arrays_of(self.stencil, self.layout, self.names, own, self.starts[0])
+        statics, edges = arrays_of(self.stencil, self.layout, self.names, own, self.starts[0, 0])
         keep: list[Any] = []
         noise = aligned(self.room)
         bring = _Bring(self, noise, last) if self.stencil.sheets else None
@@ -97,9 +103,10 @@ class Job:
         low, high = seed_key(self.seed)
         tables = {name: table_of(arrays, first) for name, arrays in (("statics", statics), ("edges", edges))}
         values: dict[str, Any] = {
-            "first": first, "last": last, "intervals": len(self.starts), "stride": len(self.members),
+            "first": first, "last": last, "intervals": self.starts.shape[1], "stride": len(self.members),
             "k0": int(low), "k1": int(high), "members": self.members, "initial": self.initial, "out": self.out,
             "status": self.status, "counts": self.counts, "programs": self.which, "starts": self.starts,
+            "saves": self.saves,
             "steps": self.steps, "schedules": addresses(self.codes), "numbers": addresses(self.numbers),
             "parameters": self.table, "statics": tables["statics"][0], "static_strides": tables["statics"][1],
             "edges": tables["edges"][0], "edge_strides": tables["edges"][1],

@@ -7,7 +7,7 @@ copy their neighbours' planes into their halos; then they run apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from sdesim.streams import seed_key
 
 if TYPE_CHECKING:
     from sdesim.kernels.field_run import Job
+    from sdesim.stencils import Stencil
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -34,13 +35,18 @@ of 16 levels over takes as long as 2^19 cells and steps."""
 _AWAY = -9  # no plane has this number
 
 
-def sweep_levels(job: Job, threads: int) -> int:
-    """Levels of a sweep that suit a run; 0 where whole passes, member by member, are better or alone possible."""
-    stencil, layout = job.stencil, job.layout
+def can_be_cut(stencil: Stencil) -> bool:
+    """Whether strips can sweep through several passes of a stencil by themselves."""
     pairs = [pair for axes in stencil.ghosts for pair in axes if pair is not None]
     mixed = len({axes[0] is None for axes in stencil.ghosts}) > 1
     timed = any(is_timed(side) for pair in pairs for side in pair)
-    if len(layout.shape) == 1 or stencil.sheets or mixed or stencil.has_corners or timed:
+    return not (len(stencil.model.grid.shape) == 1 or stencil.sheets or mixed or stencil.has_corners or timed)
+
+
+def sweep_levels(job: Job, threads: int) -> int:
+    """Levels of a sweep that suit a run; 0 where whole passes, member by member, are better or alone possible."""
+    stencil, layout = job.stencil, job.layout
+    if not can_be_cut(stencil):
         return 0
     alone = len(job.members) < threads and layout.cells >= DIVISIBLE
     arrays = job.buffers + sum(not is_row(stencil, s) for s in stencil.statics.values())
@@ -86,12 +92,12 @@ class Member:
         """All steps and saves of the member."""
         job, m = self.job, self.m
         own = of_member(job.parameters, m)
-        strips = [_Strip(self, low, high, own) for low, high in self.spans]
+        strips = [Strip(self, low, high, own) for low, high in self.spans]
         for s in strips:
             s.load(job.initial[:, m])
         roles = np.arange(job.buffers)
         number = 0
-        for i, start in enumerate(job.starts):
+        for i, start in enumerate(job.starts[m]):
             program, left, done = int(job.which[m, i]), int(job.counts[m, i]), 0
             h, schedule = job.programs.entries[program]
             while left:
@@ -101,15 +107,17 @@ class Member:
                 self._exchange(strips, roles)
                 each(lambda s, sweep=sweep: s.sweep(strip, sweep), strips)
                 roles, number, done, left = sweep.roles, number + steps, done + steps, left - steps
-            out = job.out[i, :, m]
+            if (save := int(job.saves[m, i])) < 0:
+                continue
+            out = job.out[save, :, m]
             for s in strips:
                 s.save(out, roles)
             if not np.isfinite(out).all():
                 job.status[m] = 1
-                job.out[i:, :, m] = np.nan
+                job.out[save:, :, m] = np.nan
                 return
 
-    def _exchange(self, strips: list[_Strip], roles: Integers) -> None:
+    def _exchange(self, strips: list[Strip], roles: Integers) -> None:
         """The halos of every strip from the planes of its neighbours."""
         L = self.halo
         for state in range(self.job.carried):
@@ -150,10 +158,10 @@ class _Sweep:
         self.counts = np.repeat(number + np.arange(self.steps), self.passes)
 
 
-class _Strip:
+class Strip:
     """Planes low … high − 1 of the grid with their halos, and everything that `strip` is given."""
 
-    def __init__(self, member: Member, low: int, high: int, own: dict[str, float]) -> None:
+    def __init__(self, member: Any, low: int, high: int, own: Mapping[str, Any]) -> None:
         job, L = member.job, member.halo
         self.low, self.high, self.halo, self.job = low, high, L, job
         n, inner = job.layout.shape[0], job.layout.shape[1:]
@@ -177,7 +185,7 @@ class _Strip:
             "shift": low - L + n * (1 + L // n),
         }  # fmt: skip
 
-    def _statics(self, own: dict[str, float], places: Integers) -> Integers:
+    def _statics(self, own: Mapping[str, Any], places: Integers) -> Integers:
         job = self.job
         for name, values in static_arrays(job.stencil, own).items():
             if is_row(job.stencil, job.stencil.statics[name]):
@@ -187,12 +195,12 @@ class _Strip:
         self.keep += [edge_coordinates(job.stencil, k)[name] for k, name in job.names.coordinates]
         return np.array([*(a.ctypes.data for a in self.keep), 0], np.int64)
 
-    def _edges(self, own: dict[str, float], places: Integers) -> Integers:
+    def _edges(self, own: Mapping[str, Any], places: Integers) -> Integers:
         addresses = []
         for s, axes in enumerate(self.job.stencil.ghosts):
             for k in range(len(axes)):
                 for side in (0, 1):
-                    pair = ghost_values(self.job.stencil, s, k, side, own, float(self.job.starts[0]))[0]
+                    pair = ghost_values(self.job.stencil, s, k, side, own, float(self.job.starts[0, 0]))[0]
                     if k:
                         pair = pair.reshape(2, self.job.layout.shape[0], -1)[:, places]
                     pair = np.ascontiguousarray(pair.reshape(2, -1))
@@ -224,7 +232,7 @@ class _Strip:
         for k in range(len(out)):
             out[k, self.low : self.high] = self._cells(int(roles[k]))
 
-    def sweep(self, strip: Any, sweep: _Sweep) -> None:
+    def sweep(self, strip: Any, sweep: Any) -> None:
         """Run all levels of a sweep on this strip."""
         levels = len(sweep.kernels)
         rest = levels - 1 - np.arange(levels)

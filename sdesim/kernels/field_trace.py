@@ -97,7 +97,7 @@ def trace(stencil: Stencil, step: Callable[..., Any], h: float, root: float, mem
 
 
 def numbers(stencil: Stencil, step: Callable[..., Any], h: float, root: float, memory: tuple[float, ...] = (),
-            **options: Any) -> tuple[float, ...]:
+            **options: Any) -> tuple[Any, ...]:
     """The method's numbers for a step h, in the order of `trace`, without tracing anew."""
     recorder = _Recorder(stencil)
     blank = Lifted([_Blank()] * len(stencil.right_side), recorder.lift)
@@ -106,6 +106,13 @@ def numbers(stencil: Stencil, step: Callable[..., Any], h: float, root: float, m
     w = Increments(by_state(stencil, drawn, recorder.make))
     step(recorder, StageTime(symbol("t"), recorder.lift), blank, h, w, **options)
     return tuple(recorder.numbers)
+
+
+def numbers_of_pair(stencil: Stencil, pair: Callable[..., Any], **options: Any) -> list[float | Multiple]:
+    """The numbers of a pair (`methods.field.Embedded`) for any step h, in the order of its trace."""
+    recorder = _Recorder(stencil)
+    pair(recorder, StageTime(symbol("t"), recorder.lift), recorder.blank, recorder.blank, Multiple(1.0), **options)
+    return recorder.numbers
 
 
 class _Blank:
@@ -121,11 +128,11 @@ class _Recorder:
     """Stands for the model while only a method's numbers are wanted."""
 
     def __init__(self, stencil: Stencil) -> None:
-        self.numbers: list[float] = []
+        self.numbers: list[float | Multiple] = []
         self.blank = Lifted([_Blank()] * len(stencil.right_side), self.lift)
 
-    def lift(self, number: float) -> Expr:
-        self.numbers.append(float(number))
+    def lift(self, number: float | Multiple) -> Expr:
+        self.numbers.append(number if isinstance(number, Multiple) else float(number))
         return symbol("#")
 
     def make(self, nodes: list[Any]) -> Lifted:
