@@ -93,7 +93,7 @@ class Bridge:
         """
         self.layout_ = layouts.make_layout(second, self.variables, (), self.boundary)
         other = layouts.make_layout(first, self.variables, (), self.boundary)
-        if not all(isinstance(own.domain, tuple) for own in (self.layout_, other)):
+        if any(own.wet is not None or own.global_ for own in (self.layout_, other)):
             raise ValueError("a bridge wants a box without holes, got NaN or a whole sphere; fill the gaps, or give "
                              "boundary={'lat': 'reflect', 'lon': 'periodic'}")  # fmt: skip
         self.layouts_ = (replace(other, scales=self.layout_.scales), self.layout_)

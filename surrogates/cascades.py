@@ -305,8 +305,9 @@ def planned(latent: Latent | None, resolutions: Sequence[int] | None, layout: La
         )
     if latent is not None and resolutions is not None:
         raise ValueError("fit wants latent= or resolutions=, got both; choose one")
-    if layout.wet is not None:
-        raise ValueError("latent= and resolutions= want fields without holes, got NaN; fill them, or leave these out")
+    if layout.wet is not None or layout.global_:
+        raise ValueError("latent= and resolutions= want a box without holes, got NaN or a whole sphere; fill the gaps, "
+                         "give boundary=, or leave these out")  # fmt: skip
     way: Latent | Cascade = latent if latent is not None else Cascade(tuple(resolutions or ()))
     way.check(layout)
     return way

@@ -127,7 +127,7 @@ class CategoricalSurrogate:
     def _layout(self, ds: xr.Dataset, coded: xr.Dataset) -> Layout:
         """The layout of the numbers of categories, with the variable itself as its template."""
         layout = make_layout(coded, [self.variable], self.condition, self.boundary)
-        if not isinstance(layout.domain, tuple) or layout.maps:
+        if layout.wet is not None or layout.global_ or layout.maps:
             raise ValueError("categories want a box and conditions that are numbers; give boundary=, leave fields out")
         one = ds[self.variable].isel({d: 0 for d in layout.samples if d not in layout.kept}, drop=True)
         return replace(layout, scales=(Scale(0.0, 1.0),), template=layout.template.assign({self.variable: one}))

@@ -64,7 +64,8 @@ class Surrogate:
     noise
         "spectrum": levels log-uniform over the range of the data's spectrum; "edm": Karras' published levels.
     boundary
-        "periodic", "reflect" or "dirichlet" for all axes or per axis; None reads the attributes boundary_<axis>.
+        "periodic", "reflect" or "dirichlet" for all axes or per axis; None reads the attributes boundary_<axis>. Global
+        latitudes and longitudes are a sphere ("pole"); cells that are NaN in every sample are no part of the domain.
     static, coordinates
         variables of space alone that the network sees; whether it sees where a cell lies (None: unless homogeneous).
     objective
