@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 import sdesim as sim
-from sdesim.kernels.field_noise import colour
+from sdesim.kernels.field_noise import Colour
 from sdesim.kernels.field_plan import Programs, Steps
 from sdesim.kernels.field_run import Job, run
 from sdesim.kernels.spectral_noise import noise_kernel
@@ -61,7 +61,7 @@ def noises(n: int = 256, members: int = 16) -> None:
     heat = {"diffusivity": "k", "parameters": {"k": 1.0}, "boundary": sides}
     z = best(lambda: noise_kernel()(np.empty((1, n, n)), 0, np.array([1]), 0, 0)) / grid.size * 1e9
     model = sim.PDE(grid, noise=sim.ColouredNoise(0.1, 0.1), **heat)
-    make = colour(model, discretise(model).sources[0])
+    make = Colour(model, discretise(model).sources[0])
     sheets = np.random.default_rng(0).standard_normal((2, n, n))
     transform = best(lambda: make(sheets)) / sheets.size * 1e9
     plain = run_time(sim.PDE(grid, **heat), "euler", 50, members, runs=3)[0] / (50 * members * grid.size) * 1e9

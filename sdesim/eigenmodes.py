@@ -13,7 +13,8 @@ columns for each wave of the rows. That costs n³ once and 4n operations a cell 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from sdesim.spectral import Kind, Transform
 from sdesim.spherical import SphereTransform
 
 Array = NDArray[np.float64]
+_PRODUCTS = Lock()  # a library of matrix products takes all cores itself: two callers at once would wait for each other
 _HELD = {"neumann": (0.0, 0.0), "dirichlet": (2.0, 2.0), "dirichlet-neumann": (2.0, 0.0),
          "neumann-dirichlet": (0.0, 2.0)}
 """What the edges of an axis conduct, over what a face does: nothing, or twice as much at half the distance."""
@@ -93,6 +95,10 @@ class CellTransform(Transform):
 
     def _through(self, values: Array, back: bool) -> Array:
         """Qᵀ, or Q, over the last axes: a product of matrices for each sheet, the same bits in any batch."""
+        with _PRODUCTS:
+            return self._turned(values, back)
+
+    def _turned(self, values: Array, back: bool) -> Array:
         shape, axes = self.grid.shape, self.grid.dimension
         sheets = values.reshape(-1, *shape)
         for k in range(axes) if back else range(axes - 1, -1, -1):
@@ -151,6 +157,7 @@ class CellTransform(Transform):
         return np.asarray(total / self.grid.volumes)
 
 
+@lru_cache(maxsize=16)
 def transform_of(grid: Orthogonal, kinds: tuple[Kind, ...]) -> Transform:
     """The transform of fields on a grid by what it is: waves in a box, spherical harmonics, or the cells' own modes.
 

@@ -14,7 +14,6 @@ kept).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -32,8 +31,7 @@ from sdesim.stencil_noise import Source
 from sdesim.stencils import Stencil
 
 Array: TypeAlias = NDArray[np.float64]
-Colour: TypeAlias = Callable[[Array], Array]
-SHEET_VALUES, MOST_SHEETS = 1 << 17, 256
+SHEET_VALUES, MOST_SHEETS = 1 << 16, 256
 
 
 class Drive:
@@ -51,7 +49,7 @@ class Drive:
                  fused: bool = False) -> None:
         self.stencil, self.seed, self.members, self.sheet = stencil, seed, members, sheet or Sheet()
         self.fused = fused and self.sheet == Sheet()
-        self.colours = {j: colour(stencil.model, stencil.sources[j], self.sheet.cells) for j in stencil.sheets}
+        self.colours = {j: Colour(stencil.model, stencil.sources[j], self.sheet.cells) for j in stencil.sheets}
         self.memory: dict[int, tuple[float, Array]] = {}
 
     def __call__(self, number: int, h: float) -> dict[int, Array]:
@@ -77,18 +75,29 @@ class Drive:
         return m * (g.past * scale) + z * (g.new * scale)
 
 
-def colour(model: PDE, source: Source, cells: int = 1) -> Colour:
+class Colour:
     """z ↦ T⁻¹ √S T z over the last axes, on the grid or on one of so many times the cells along each axis."""
-    grid, term = model.grid, source.colour
-    assert term is not None  # asked for of coloured sources only
-    if cells > 1:
-        grid = Grid(**{axis: (*grid.axis(axis)[:2], grid.axis(axis)[2] * cells) for axis in grid.axes})
-    transform = transform_of(grid, kinds_of(model, model.state[source.state]))
-    root = np.sqrt(spectral_density(transform, term.length, term.smoothness))
-    if grid.is_box:
-        return lambda z: transform.inverse(transform.white(z) * root)
-    size = np.sqrt(grid.volumes)
-    return lambda z: transform.inverse(transform.white(z) * root) * size
+
+    def __init__(self, model: PDE, source: Source, cells: int = 1) -> None:
+        grid, term = model.grid, source.colour
+        assert term is not None  # asked for of coloured sources only
+        if cells > 1:
+            grid = Grid(**{axis: (*grid.axis(axis)[:2], grid.axis(axis)[2] * cells) for axis in grid.axes})
+        self.transform = transform_of(grid, kinds_of(model, model.state[source.state]))
+        self.root = np.sqrt(spectral_density(self.transform, term.length, term.smoothness))
+        self.size = None if grid.is_box else np.sqrt(grid.volumes)
+
+    def __call__(self, z: Array, memory: dict[str, Array] | None = None) -> Array:
+        """The coloured normals; in `memory` that is kept from call to call, the last of which is written over."""
+        room = memory if memory is not None else {}
+        if "z" not in room or room["z"].shape != z.shape:
+            shape = (*z.shape[: z.ndim - self.transform.grid.dimension], *self.transform.modal_shape)
+            room |= {"z": np.empty(z.shape), "like z": np.empty(z.shape), "modes": np.empty(shape),
+                     "like modes": np.empty(shape)}
+        waves = self.transform.white(z, room["modes"], room["like z"])
+        waves *= self.root
+        found = self.transform.inverse(waves, room["z"], room["like modes"])
+        return np.asarray(found if self.size is None else found * self.size)
 
 
 class Sheets:
@@ -100,17 +109,18 @@ class Sheets:
     def __init__(self, stencil: Stencil, seed: int) -> None:
         self.shape, self.seed = stencil.model.grid.shape, seed
         self.count = sheet_count(stencil)
-        self.sources = [(stencil.sources[j].number, colour(stencil.model, stencil.sources[j])) for j in stencil.sheets]
+        self.sources = [(stencil.sources[j].number, Colour(stencil.model, stencil.sources[j])) for j in stencil.sheets]
+        self._memory: dict[str, Array] = {}
         self._first, self._block = 0, np.empty((0, 0, 0))
 
     def __call__(self, members: NDArray[np.int64], step: int, steps: int) -> Array:
         """z of the steps from `step` on, (sources, steps, members, *space)."""
-        z, fill = np.empty((len(self.sources), steps, len(members), *self.shape)), noise_kernel()
-        for (number, make), sheets in zip(self.sources, z):
+        found, fill = np.empty((len(self.sources), steps, len(members), *self.shape)), noise_kernel()
+        for (number, make), sheets in zip(self.sources, found):
             for k in range(steps):
                 fill(sheets[k], self.seed, members, step + k, number)
-            sheets[...] = make(sheets)
-        return z
+            sheets[...] = make(sheets, self._memory)
+        return found
 
     def of_step(self, members: NDArray[np.int64], step: int, end: int) -> Array:
         """z of one step for all members, (sources, members, *space), from a block that is kept; steps follow in turn.

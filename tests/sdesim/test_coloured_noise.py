@@ -6,7 +6,7 @@ import pytest
 import sdesim as sim
 from sdesim.eigenmodes import CellTransform, transform_of
 from sdesim.fields import normalising_variance, spectral_density
-from sdesim.kernels.field_noise import colour
+from sdesim.kernels.field_noise import Colour
 from sdesim.kernels.field_reference import Reference
 from sdesim.kernels.field_static import static_arrays
 from sdesim.methods.vector import Vector
@@ -44,7 +44,7 @@ def covariance(grid, length, smoothness, boundary=None):
     """Of the increments of unit noise in the cells, over the step, by the columns of the map from its normals."""
     model = sim.PDE(grid, diffusivity=1.0, noise=sim.ColouredNoise(1.0, length, smoothness), boundary=boundary)
     stencil = discretise(model)
-    made = colour(model, stencil.sources[0])(np.eye(grid.size).reshape(grid.size, *grid.shape)).reshape(grid.size, -1)
+    made = Colour(model, stencil.sources[0])(np.eye(grid.size).reshape(grid.size, *grid.shape)).reshape(grid.size, -1)
     root = 1.0 / np.sqrt(np.broadcast_to(grid.volumes, grid.shape).ravel())
     return root[:, None] * (made.T @ made) * root
 
