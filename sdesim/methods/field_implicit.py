@@ -125,7 +125,7 @@ def ark436(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
 
 
 def douglas(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
-    """Douglas 1962, eqs. 2.4–2.6, here for any number of directions ('t Hout & Welfert 2009, eq. 1.4), θ = ½."""
+    """Douglas 1962, for any number of directions (in 't Hout & Welfert 2009, section 1), θ = ½."""
     if start:
         return damped(m, t, y, h)
     f = m.parts_at(t, y)
@@ -133,18 +133,20 @@ def douglas(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
 
 
 def craig_sneyd(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
-    """Craig & Sneyd 1988 ('t Hout & Welfert 2009, eq. 1.5), θ = ½: order 2 with mixed derivatives."""
+    """Craig & Sneyd 1988 (in 't Hout & Welfert 2009, section 1), θ = ½: order 2 with mixed derivatives."""
     if start:
         return damped(m, t, y, h)
     f = m.parts_at(t, y)
     first = m.ahead(y, f, h)
     u = m.stabilise(t, t + h, h / 2, first, f)
+    if m.still:  # no F_0: the second half would be the first again
+        return m.settle(t, t + h, h, y, u)
     again = first + (m.f(t + h, u) - f[0]) * (h / 2)
     return m.settle(t, t + h, h, y, m.stabilise(t, t + h, h / 2, again, f))
 
 
 def modified_craig_sneyd(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
-    """'t Hout & Welfert 2009, eq. 1.6: order 2 for any θ, stable from θ = 1/3 with two axes and 6/13 with three."""
+    """In 't Hout & Welfert 2009: order 2 for any θ; on periodic grids stable from 1/3 (two axes), 6/13 (three)."""
     if start:
         return damped(m, t, y, h)
     f, theta = m.parts_at(t, y), 1 / 3 if len(m.axes) < 3 else 6 / 13
@@ -157,7 +159,7 @@ def modified_craig_sneyd(m: Any, t: float, y: Any, h: float, w: Any, start: bool
 
 
 def hundsdorfer_verwer(m: Any, t: float, y: Any, h: float, w: Any, start: bool) -> Any:
-    """Hundsdorfer & Verwer 2003, eq. IV.5.11 ('t Hout & Welfert 2009, eq. 1.7), θ = ½ + √3/6: order 2 for any θ."""
+    """Hundsdorfer & Verwer 2003, section IV.5.2, θ = ½ + √3/6: order 2 for any θ."""
     if start:
         return damped(m, t, y, h)
     f, theta = m.parts_at(t, y), 0.5 + math.sqrt(3) / 6
@@ -222,7 +224,7 @@ METHODS = (
     ) for name, step, source in (
         ("douglas", douglas, "Douglas 1962, doi:10.1007/BF01386295"),
         ("craig_sneyd", craig_sneyd, "Craig & Sneyd 1988, doi:10.1016/0898-1221(88)90150-2"),
-        ("modified_craig_sneyd", modified_craig_sneyd, "'t Hout & Welfert 2009, doi:10.1016/j.apnum.2008.03.016"),
+        ("modified_craig_sneyd", modified_craig_sneyd, "in 't Hout & Welfert 2009, doi:10.1016/j.apnum.2008.03.016"),
         ("hundsdorfer_verwer", hundsdorfer_verwer, "Hundsdorfer & Verwer 2003, doi:10.1007/978-3-662-09017-6"),
     )),
 )  # fmt: skip
