@@ -25,6 +25,7 @@ from sdesim.methods.field_stabilised import (
     rk45_pair,
     rkc,
     rkc_reach,
+    rkl1,
     rkl2,
     rkl2_reach,
 )
@@ -134,6 +135,17 @@ def stabilised_step(spectrum: Spectrum) -> float:
                0.5 * stabilised_limit(spectrum))
 
 
+def rkl1_stages(h: float, spectrum: Spectrum) -> int:
+    """Fewest stages, odd, for which h(ρ + reaction) ≤ s² + s, with 5 % to spare; odd as in `rkl2_stages`.
+
+    >>> rkl1_stages(1.0, Spectrum(diffusion=40.0))
+    7
+    """
+    reach = SPARE * h * (spectrum.diffusion + spectrum.reaction)
+    s = max(1, math.ceil(0.5 * (math.sqrt(1.0 + 4.0 * reach) - 1.0)))
+    return s + 1 - s % 2
+
+
 def rkl2_stages(h: float, spectrum: Spectrum) -> int:
     """Fewest stages, odd and at least 3, for which h(ρ + reaction) ≤ (s² + s − 2)/2, with 5 % to spare.
 
@@ -228,6 +240,10 @@ METHODS = (
         name="rk45", step=fixed(rk45), source="Dormand & Prince 1980, doi:10.1016/0771-050X(80)90013-3", order=5.0,
         limit=rk45_limit, choose=rk45_step,
         embedded=Embedded(pair=rk45_pair, power=5, limits=(3.3065, 0.9971), evaluations=6),
+    ),
+    FieldMethod(
+        name="rkl1", step=fixed(rkl1), source="Meyer, Balsara & Aslam 2014, doi:10.1016/j.jcp.2013.08.021", order=1.0,
+        limit=stabilised_limit, choose=stabilised_step, stages=rkl1_stages,
     ),
     FieldMethod(
         name="rkl2", step=fixed(rkl2), source="Meyer, Balsara & Aslam 2014, doi:10.1016/j.jcp.2013.08.021", order=2.0,

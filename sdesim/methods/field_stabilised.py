@@ -15,6 +15,20 @@ from collections.abc import Callable
 from typing import Any
 
 
+def rkl1(m: Any, t: Any, y: Any, f0: Any, h: Any, s: int) -> Any:
+    """Runge–Kutta–Legendre, first order, s ≥ 1 stages (Meyer, Balsara & Aslam 2014, eqs. 6–9).
+
+    Its stability polynomial P_s(1 + w₁hλ) is bounded by 1 for hρ ≤ s² + s. On the heat equation every stage is a convex
+    combination of cells (their section 2.3), so that a step makes no new extremes.
+    """
+    w1 = 2 / (s * s + s)
+    before, u = y, y + f0 * (w1 * h)
+    for j in range(2, s + 1):
+        f = m.f(t + (j * j - j) / (s * s + s) * h, u)
+        before, u = u, u * ((2 * j - 1) / j) + before * ((1 - j) / j) + f * ((2 * j - 1) / j * w1 * h)
+    return u
+
+
 def rkl2(m: Any, t: Any, y: Any, f0: Any, h: Any, s: int) -> Any:
     """Runge–Kutta–Legendre, second order, s ≥ 2 stages (Meyer, Balsara & Aslam 2014, eqs. 10–17).
 

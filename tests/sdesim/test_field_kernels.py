@@ -64,7 +64,7 @@ def model(name, dimension, edges):
 
 MODELS = ("heat", "D(x)", "D array", "D(u)", "D(x, t)", "Gray-Scott", "cross", "transport", "v(x)", "Burgers",
           "functions")
-BY_TURNS = ("euler", "ssprk3", "rk4", "rkl2")
+BY_TURNS = ("euler", "ssprk3", "rk4", "rkl2", "rkl1", "rkc", "rk45")
 CASES = [(2, edges, name) for edges in EDGES for name in MODELS]
 CASES += [(1, edges, name) for edges in list(EDGES)[:5] for name in ("heat", "D array", "Gray-Scott", "v(x)")]
 CASES += [(3, edges, name) for edges in list(EDGES)[:5] for name in ("D(x)", "Gray-Scott", "Burgers")]
@@ -73,7 +73,7 @@ CASES += [(2, edges, name) for edges in ("periodic", "along x", "along y") for n
 
 
 def method_of(pde, turn):
-    return "euler_maruyama" if pde.noise else BY_TURNS[turn % 4]
+    return "euler_maruyama" if pde.noise else BY_TURNS[turn % len(BY_TURNS)]
 
 
 def initial(pde, members=3):
@@ -102,6 +102,7 @@ def test_every_method_shares_kernels_between_equal_stages():
         counts[name] = len(schedule.passes), len(programs.kernels), programs.buffers
     # RKL2: first stage, second (its y_{j−2} is y itself), all others; y, f(y) and two stages in memory
     assert counts["rkl2"] == (15, 3, 4)
+    assert counts["rkl1"][0] == 15 and counts["rkl1"][2] == 2
     assert counts["euler"] == (1, 1, 2)
     assert counts["ssprk3"][0] == 3
     assert counts["rk4"][0] == 4

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+import sdesim as sim
 from sdesim.boundaries import Dirichlet, Neumann, Periodic, Robin, ghost_coefficients
 from sdesim.expressions import as_node
 from sdesim.fields import WhiteNoise
@@ -53,6 +54,30 @@ def test_rkl2_has_order_two_with_any_number_of_stages(s):
         errors.append(abs(y - math.exp(-2.0 - math.sin(2.0))))
     orders = np.log2(np.divide(errors[:-1], errors[1:]))
     assert abs(orders[-1] - 2.0) < 0.15, orders
+
+
+@pytest.mark.parametrize("s", [1, 3, 6, 15])
+def test_rkl1_has_order_one_and_is_legendre_s_polynomial(s):
+    step = FIELD_METHODS["rkl1"].step
+    model, errors = Scalar(lambda t, y: -(1 + math.cos(t)) * y), []
+    for n in (32, 64, 128):
+        y, h = 1.0, 2.0 / n
+        for k in range(n):
+            y = step(model, k * h, y, h, None, s=s)
+        errors.append(abs(y - math.exp(-2.0 - math.sin(2.0))))
+    assert np.all(np.abs(np.log2(np.divide(errors[:-1], errors[1:])) - 1.0) < 0.15), errors
+    z = np.linspace(-(s * s + s), 0.0, 50)
+    found = [step(Scalar(lambda t, y, v=v: v * y), 0.0, 1.0, 1.0, None, s=s) for v in z]
+    np.testing.assert_allclose(found, np.polynomial.legendre.Legendre.basis(s)(1 + 2 * z / (s * s + s)), atol=1e-12)
+
+
+def test_rkl1_makes_no_new_extremes_from_a_jump():
+    grid = sim.Grid(x=(0.0, 1.0, 64))
+    heat = sim.PDE(grid, diffusivity=1.0, boundary={"x": (sim.Dirichlet(0.0), sim.Dirichlet(1.0))})
+    start = (grid.coordinates["x"] > 0.3).astype(float)
+    for dt in (0.001, 0.004, 0.02):
+        found = sim.simulate(heat, start, [dt, 3 * dt], method="rkl1", dt=dt).u
+        assert found.min() >= -1e-15 and found.max() <= 1 + 1e-15
 
 
 @pytest.mark.parametrize("s", [2, 3, 4, 5, 8, 9, 20, 21])
