@@ -61,7 +61,9 @@ def simulate(
     model : an `SDE` or a `PDE`.
     initial : {"x": number | expression | array | distribution | DataArray | GaussianField}; the value alone where
         there is one state. It holds at time 0, or at times[0] if that is negative or 0.
-    times : save times, increasing, in the model's unit of time.
+    times : save times, increasing, in the model's unit of time. A save between two steps has the law of its own time;
+        several within one step see one Wiener path, but bounds that absorb, and the counts of leaps, each for itself:
+        let dt divide the times where a pair of them matters.
     members : how many, or which: a range or list of member numbers gives the same bits as in the full ensemble.
     parameters : overrides: number | frozen scipy.stats distribution | array over members | DataArray.
     design : how distributions are sampled: "random", "lhs" or "sobol".
@@ -72,6 +74,7 @@ def simulate(
         at most (atol + rtol·|x|)·√(h/dt): the error at the end is proportional to them. atol may be one for each state
         (default rtol/1000). Members have steps of their own (`steps`, `rejected_steps`) on the Wiener paths of a run
         with fixed dt. Methods that such steps would bias are refused; see the column "adaptive" of `sim.methods()`.
+        Bounds are met with weak order 1 in these steps; the events of jumps are part of what is given in advance.
         Of a field without noise (rk45, rkl2, rkc) a step errs by at most atol + rtol·|u| in every cell, dt (a tenth of
         the span) is the longest one, saves are met exactly, and the error at the end is proportional to both.
     seed : an integer from 0 to 2⁶⁴ − 1. With the member's number it fixes every random draw.

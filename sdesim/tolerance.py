@@ -38,6 +38,9 @@ def adaptive_choice(
     if not isinstance(model, SDE):
         return _for_field(model, name, dt, clock, FieldControl(*tolerances(tuple(model.state), rtol, atol)), initial,
                           parameters)  # fmt: skip
+    taken = sorted({"steps", "rejected_steps"} & {*model.states, *model.parameters})
+    if taken:
+        raise ValueError(f"with rtol or atol '{taken[0]}' is a variable of the Dataset; rename it in the model")
     numbers = tolerances(model.states, rtol, atol)
     if model.jumps:  # how many events were to be expected is one more state
         numbers = numbers[0], (*numbers[1], numbers[0] or _EVENTS)

@@ -38,7 +38,8 @@ class SDE:
         several states may share. States left out have no noise.
     parameters : {"k": number | scipy.stats distribution | array over members}, defaults that `simulate` may override.
     interpretation : "ito", "stratonovich" or "hanggi-klimontovich".
-    bounds : {"x": Reflecting(lo, hi) | Absorbing(lo, hi)}.
+    bounds : {"x": Reflecting(lo, hi) | Absorbing(lo, hi)}. An event of a jump that lands beyond them absorbs the member
+        where it lands, at the event's time, or is folded back.
     units : {"x": "m", "time": "s", ...}, strings that go to the Dataset's attributes.
     jumps : {"x": Jump(rate, size)}, or by a name of their own {"name": Jump(rate, {"x": size, "y": size})}.
 
@@ -80,7 +81,7 @@ class SDE:
         entries = _noise_entries(noise or {}, list(drift))
         exprs = {key: as_expr(v, known, f"noise of {key[0]}") for key, v in entries.items()}
         exprs = {key: e for key, e in exprs.items() if not is_zero(e)}
-        _check_bounds(dict(bounds or {}), list(drift))
+        _check_bounds(dict(bounds or {}), list(drift), parameters)
         _check_units(dict(units or {}), [*drift, *parameters, "time"])
         put = object.__setattr__
         put(self, "drift", {s: as_expr(v, known, f"drift of {s}") for s, v in drift.items()})
@@ -233,14 +234,15 @@ def _check_names(drift: Mapping[str, Any], parameters: Mapping[str, Any]) -> Non
         raise ValueError(f"'{both[0]}' names both a state and a parameter; rename one of them")
 
 
-def _check_bounds(bounds: Mapping[str, Any], states: list[str]) -> None:
+def _check_bounds(bounds: Mapping[str, Any], states: list[str], parameters: Mapping[str, Any]) -> None:
     for s, bound in bounds.items():
         if s not in states:
             raise ValueError(f"bounds name {s!r}, which is no state; the states are {', '.join(states)}")
         if not isinstance(bound, (Reflecting, Absorbing)):
             raise ValueError(f"the bounds of {s} are Reflecting(lo, hi) or Absorbing(lo, hi), got {bound!r}")
-        if isinstance(bound, Absorbing) and "exit_time" in states:
-            raise ValueError("with absorbing bounds 'exit_time' is a variable of the Dataset; rename the state")
+        if isinstance(bound, Absorbing) and "exit_time" in {*states, *parameters}:
+            kind = "state" if "exit_time" in states else "parameter"
+            raise ValueError(f"with absorbing bounds 'exit_time' is a variable of the Dataset; rename the {kind}")
 
 
 def _check_units(units: Mapping[str, Any], names: list[str]) -> None:

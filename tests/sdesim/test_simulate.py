@@ -446,3 +446,12 @@ def test_what_does_not_fit_into_memory_is_said_before_any_work(monkeypatch):
             sim.simulate(model, 0.0, [1.0, 2.0], members=members, save=save)
     assert sim.simulate(walk, 0.0, [1.0, 2.0], members=20_000).sizes["member"] == 20_000
     assert sim.simulate(walk, 0.0, [1.0], members=50_000, save="statistics", dt=0.5).attrs["members"] == 50_000
+
+
+def test_names_that_the_dataset_gives_itself_are_refused_before_any_work():
+    for name in ("steps", "rejected_steps"):
+        with pytest.raises(ValueError, match=f"'{name}' is a variable of the Dataset; rename it"):
+            sim.simulate(sim.SDE({"x": f"-{name}*x"}, {"x": 1}, parameters={name: 1.0}), 1.0, [1.0], rtol=1e-2)
+    for kind, names in (("state", {"drift": {"x": 0, "exit_time": 1}}), ("parameter", {"drift": {"x": 0}, "parameters": {"exit_time": 1}})):
+        with pytest.raises(ValueError, match=f"'exit_time' is a variable of the Dataset; rename the {kind}"):
+            sim.SDE(**names, bounds={"x": sim.Absorbing(lo=-1.0)})
