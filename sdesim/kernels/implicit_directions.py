@@ -227,8 +227,8 @@ class Axis:
     def at(self, t: float, y: Array) -> Array:
         """F_j(t, y)."""
         operator, lines = self.lines(t)
-        out = np.empty_like(y)
-        for line, u, v in zip(lines, y, out):
+        out = np.empty(y.shape)
+        for line, u, v in zip(lines, np.ascontiguousarray(y), out):
             line.apply(u, v)
         if not operator.is_still:
             out += operator.source(t)
@@ -241,8 +241,8 @@ class Axis:
         if not operator.is_still:
             source = operator.source(end)
             f = was - (source - a * self._left(start, end, later) if end != start else source)
-        out = np.empty_like(y)
-        for line, *values in zip(lines, y, f, out):
+        out = np.empty(y.shape)
+        for line, *values in zip(lines, np.ascontiguousarray(y), np.ascontiguousarray(f), out):
             line.solve(a, *values)
         return out
 
