@@ -97,7 +97,7 @@ class Transform:
     def __post_init__(self) -> None:
         if not self.grid.is_box:
             raise ValueError(f"waves are for grids of equal cells; this one is {self.grid!r}: choose a finite-volume "
-                             "method (tr_bdf2, rkl2, …), or give an array in place of a GaussianField")
+                             "method (tr_bdf2, rkl2, …)")
         if len(self.kinds) != self.grid.dimension or not set(self.kinds) <= set(KINDS):
             raise ValueError(f"a transform has one kind for each of the axes {self.grid.axes}, out of "
                              f"{', '.join(KINDS)}; got {self.kinds}")

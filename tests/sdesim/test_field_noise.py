@@ -119,6 +119,17 @@ def test_noise_coloured_in_time_has_the_variance_and_covariance_of_its_process()
         assert abs((steps[0] * steps[lag]).mean() - exact) < 5 * variance / np.sqrt(n)
 
 
+def test_crank_nicolson_keeps_the_variance_between_reservoirs_in_a_shell():
+    # fluctuation and dissipation balance, which the trapezoidal rule keeps at any step: V var/ρ = 1, nothing correlated
+    grid = sim.RadialGrid(r=(0.3, 1.0, 12))
+    model = sim.PDE(grid, diffusivity=0.3, noise=sim.ConservedNoise("sqrt(2*0.3*rho)"), parameters={"rho": 3.0},
+                    boundary={"r": (sim.Dirichlet(3.0), sim.Dirichlet(3.0))})
+    ds = sim.simulate(model, 3.0, np.arange(1.0, 6.0), members=1000, dt=0.02, method="crank_nicolson", seed=3)
+    u = (ds.u.values.reshape(-1, 12) - 3.0) * np.sqrt(grid.volumes / 3.0)
+    error = 5.0 / np.sqrt(len(u))  # saves are e^{−6} alike
+    assert np.abs(u.T @ u / len(u) - np.eye(12)).max() < error * np.sqrt(2.0)
+
+
 def test_the_integrals_of_noise_with_a_memory_have_their_law_for_any_steps():
     # the increments are linear in the normals: their covariance is exact, whatever the sizes of the steps
     tau, sizes = 0.4, [0.3] * 4 + [1e-3] * 40 + [2.0, 0.01, 0.3]
