@@ -62,8 +62,9 @@ def noises(n: int = 256, members: int = 16) -> None:
     z = best(lambda: noise_kernel()(np.empty((1, n, n)), 0, np.array([1]), 0, 0)) / grid.size * 1e9
     model = sim.PDE(grid, noise=sim.ColouredNoise(0.1, 0.1), **heat)
     make = Colour(model, discretise(model).sources[0])
-    sheets = np.random.default_rng(0).standard_normal((2, n, n))
-    transform = best(lambda: make(sheets)) / sheets.size * 1e9
+    sheets: np.ndarray = np.random.default_rng(0).standard_normal((1, n, n))
+    memory: dict[str, np.ndarray] = {}
+    transform = best(lambda: make(sheets, memory)) / sheets.size * 1e9
     plain = run_time(sim.PDE(grid, **heat), "euler", 50, members, runs=3)[0] / (50 * members * grid.size) * 1e9
     print(f"noise, {members} of {n}² on one thread: a normal {z:.2f} ns, a sheet's transforms {transform:.2f} ns")
     print(f"  none              {plain:5.2f} ns")
