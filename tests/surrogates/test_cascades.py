@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 import surrogates as sur
-from surrogates import layouts
+from surrogates import data, layouts
 from surrogates.building import build_denoiser
 from surrogates.cascades import Cascade, CascadeWay, cell_means, condition_on_means, spread_out
 from surrogates.covariance import Choice, fit_spectral
@@ -115,6 +115,16 @@ def test_a_chain_of_exact_denoisers_has_the_exact_spectrum():
     below = replace(Draw("network", None, 6, "edm", 1), seed=(1 + 0x9E3779B97F4A7C15) % 2**64)
     means = draw(way.coarse, np.arange(5), None, below)[0] * way.coarse_scale
     assert torch.allclose(cell_means(fields[:5]), means, atol=1e-5)
+    # also where a network adds what it likes
+    torch.manual_seed(0)
+    torch.nn.init.normal_(way.detail.denoiser.network.head.convolution.weight, std=5.0)
+    for sampler in ("exponential", "heun"):
+        odd = draw(fitted, np.arange(5), None, Draw("network", sampler, 6, "edm", 1))[0]
+        below = replace(below, sampler=sampler)
+        means = draw(way.coarse, np.arange(5), None, below)[0] * way.coarse_scale
+        assert torch.allclose(cell_means(odd), means, atol=1e-5)
+        assert float((odd - fields[:5]).abs().max()) > 0.01
+    torch.nn.init.zeros_(way.detail.denoiser.network.head.convolution.weight)
     # had the details been drawn without regard to the means' noise, or twice as large, it would be seen
     way.scale *= 1.5
     wrong = gaussian.modes.analyse(draw(fitted, np.arange(500), None, Draw("network", None, 6, "edm", 1))[0])
@@ -182,3 +192,21 @@ def test_what_a_cascade_is_not_for(model):
     with pytest.raises(ValueError, match=r"want a scalar process"):
         sur.Surrogate(["u"], process="heat").fit(ensemble(), resolutions=(4, 8))
     assert Cascade((4, 8)).resolutions == (4, 8)
+
+
+@pytest.mark.filterwarnings("ignore:the autoencoder loses")
+@pytest.mark.parametrize("way", [{"resolutions": (4, 8)}, {"latent": sur.Latent(2, channels=2, widths=(4, 6))}])
+def test_conditions_that_are_fields_reach_the_other_space_as_means(way):
+    """Beside scalars, which pass as they are; and a draw wants the fine field."""
+    ds = ensemble(60).assign(w=(("member", "y", "x"), np.random.default_rng(1).normal(size=(60, 8, 8))))
+    network = {"widths": [4, 6], "depth": 1, "embedding": 8}
+    model = sur.Surrogate(["u"], ["a", "w"], network=network, skip="wiener", device="cpu")
+    model.fit(ds, steps=6, batch=8, **way)
+    c = data.dataset_conditions(ds, model.fitted_.layout)
+    x = data.fields_to_tensor(ds, model.fitted_.layout)
+    inside = model.fitted_.way
+    found = (inside.coarse_samples if "resolutions" in way else inside.encoded)((x, c), torch.arange(60))[1]
+    assert torch.equal(found[:, 0], c[:, 0])
+    assert torch.allclose(found[:, 1:], cell_means(c[:, 1:].reshape(60, 1, 8, 8)).flatten(1), atol=1e-6)
+    drawn = model.sample(2, {"a": 1.0, "w": ds.w.values[:2]}, law="network")
+    assert drawn.u.shape == (2, 8, 8) and np.isfinite(drawn.u).all()
