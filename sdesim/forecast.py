@@ -6,6 +6,7 @@
     fronts, √(D/R′) < 0.7 Δ                     an interface about 4 √(D/R′) wide covers fewer than three cells; R′ is
                                                 the largest growth rate between the initial extremes; √(κ/−D) with κ∇⁴
     reaction, dt·|∂R/∂u| > 1                    a step that jumps over what it should resolve
+    multistep, dt·|∂R/∂u| > 2·reach             a step that is not stable where diffusion damps nothing
     noise, correlation length < 2 Δ             coloured noise that is white on the grid
 
 Source: Patankar 1980, section 5.2 (the cell Péclet number); Cahn & Hilliard 1958, eq. 2.19 (widths of interfaces).
@@ -138,10 +139,15 @@ def _front(model: PDE, name: str, u: Array, env: Mapping[Any, Any]) -> float:
 def _long_steps(model: PDE, choice: Choice, env: Mapping[Any, Any], members: int) -> Iterator[str]:
     if choice.dt is None or choice.method.name.startswith("exact"):
         return
+    method = choice.method
     for name in model.state:
         reaction, _, _ = rates(model, name, env, members)
         fastest = float(np.max(reaction))
-        if choice.dt * fastest > 1.0:
+        if method.reach is not None and choice.dt * fastest > 2.0 * method.reach:
+            yield (f"a step of {choice.dt:g} is {choice.dt * fastest:.3g} times the fastest time of the reaction of "
+                   f"{name}, and {method.name} is stable to {2.0 * method.reach:.2g}; take dt ≤ "
+                   f"{method.reach / fastest:.2g}, or etdrk4")
+        elif choice.dt * fastest > 1.0:
             yield (f"a step of {choice.dt:g} is {choice.dt * fastest:.3g} times the fastest time of the reaction of "
                    f"{name}, {1 / fastest:.2g}: what happens in between is lost; take dt ≤ {0.2 / fastest:.2g}")
 

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+import sdesim as sim
 from sdesim.boundaries import Dirichlet, Neumann, Periodic
 from sdesim.grids import Grid
 from sdesim.integrate_field import _program, integrate, modal_form
@@ -140,3 +141,13 @@ def test_what_no_field_shows_does_not_grow(monkeypatch):
     monkeypatch.setattr(spectral_run, "cleans", lambda *_: False)
     solve(model, START, [0.0, 60.0], 0.1, "etdrk2")
     assert last["difference"] > 1.0
+
+
+def test_a_step_beyond_a_multistep_method_is_foreseen():
+    """u' = −u: the Adams method of five steps is unstable beyond h = 0.163, of which 0.32 is warned and 0.07 is not."""
+    model = PDE(Grid(x=(0, 1, 8)), diffusivity=0.1, reaction="-u")
+    with pytest.warns(sim.AccuracyWarning, match="etdab5 is stable to 0.16; take dt ≤ 0.08, or etdrk4"):
+        far = sim.simulate(model, 1.0, [40.0], method="etdab5", dt=0.32)
+    assert np.abs(far.u.values[0, -1]).max() > 1e3
+    near = sim.simulate(model, 1.0, [40.0], method="etdab5", dt=0.07)
+    assert np.abs(near.u.values[0, -1]).max() < 1e-12
