@@ -5,6 +5,7 @@ import pytest
 
 from sdesim.boundaries import Dirichlet
 from sdesim.grids import Grid
+from sdesim.kernels import field_tiles
 from sdesim.kernels.field_plan import ceiling, plan
 from sdesim.methods.field import FIELD_METHODS, Spectrum
 from sdesim.models.pde import PDE
@@ -81,14 +82,16 @@ def test_smooth_fields_take_the_steps_that_they_took():
     assert run(model, DATA["a step"][0][None, None], [0.0, 0.1])[2]["steps"] > steps
 
 
-def test_a_rough_start_has_the_same_bits_everywhere():
-    grid = Grid(x=(0.0, 1.0, 128), y=(0.0, 1.0, 128))
+def test_a_rough_start_has_the_same_bits_everywhere(monkeypatch):
+    monkeypatch.setattr(field_tiles, "DIVISIBLE", 1)
+    grid = Grid(x=(0.0, 1.0, 64), y=(0.0, 1.0, 64))
     model = PDE(grid, diffusivity="1 + x", boundary=COLD)
     rng = np.random.default_rng(0)
-    smooth = np.sin(np.pi * grid.coordinates["x"]) * np.ones((128, 1))
-    u = np.stack([rng.random((128, 128)), smooth, 0.5 * smooth + (rng.random((128, 128)) < 0.01)])[None]
-    times = [0.0, 2e-6, 4e-5, 1e-4]
-    whole, _, _ = run(model, u, times)
+    smooth = np.sin(np.pi * grid.coordinates["x"]) * np.ones((64, 1))
+    u = np.stack([rng.random((64, 64)), smooth, 0.5 * smooth + (rng.random((64, 64)) < 0.01)])[None]
+    times = [0.0, 1e-4, 1e-3, 0.02]
+    whole, _, notes = run(model, u, times)
+    assert notes["steps"] > run(model, u[:, 1:2], times)[2]["steps"]
     for m in range(3):
         for more in ({"backend": "numpy"}, {"threads": 2}):  # on two threads one member is cut into strips
             alone = run(model, u[:, m : m + 1], times, **more)[0]
