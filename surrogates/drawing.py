@@ -255,7 +255,8 @@ def draw(fitted: Fitted, numbers: NDArray[np.int64], c: Tensor | None, how: Draw
     if seen is not None:
         denoise = guided(denoise, gaussian, seen.to(x), c)
     counted = Counted(denoise)
-    with torch.no_grad():
+    # an outer context, though off, keeps the network's weights in bfloat16 from call to call
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         if how.sampler in (None, "exponential"):
             steps, at = how.steps or (12 if seen is None else 24), fitted.corruption.levels
             levels = [at(s) for s in samplers.balanced(fitted.gaussian, fitted.noise_range, steps, at)]
