@@ -40,17 +40,10 @@ def with_hazard(model: SDE) -> SDE:
     >>> with_hazard(sim.SDE({"x": "-x"}, jumps={"x": sim.Jump("2 + x", 1)})).drift["hazard"]
     -(2 + x)
     """
-    hidden = "hazard"
-    while hidden in {*model.states, *model.parameters}:
-        hidden += "_"
     total: Expr = const(0.0)
     for jump in model.jumps.values():
         total = total + jump.rate
-    noise: dict[str, dict[str, Expr]] = {}
-    for (s, c), g in model.noise.items():
-        noise.setdefault(s, {})[c] = g
-    return SDE({**model.drift, hidden: -total}, noise, parameters=model.parameters, jumps=model.jumps,
-               interpretation=model.interpretation)  # fmt: skip
+    return model.extended("hazard", -total)
 
 
 def first_events(seed: int, members: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -103,14 +103,7 @@ def bounded(model: SDE, base: Method, apart: bool = False) -> tuple[SDE, Method]
     ('x', 'exit_time')
     """
     names, d = list(model.states), len(model.states)
-    hidden = "exit_time"
-    while hidden in {*names, *model.parameters}:
-        hidden += "_"
-    noise: dict[str, dict[str, Expr]] = {}
-    for (s, c), g in model.noise.items():
-        noise.setdefault(s, {})[c] = g
-    whole = SDE({**model.drift, hidden: 0.0}, noise, parameters=model.parameters, interpretation=model.interpretation,
-                jumps=_jumps(model, hidden))  # fmt: skip
+    whole = model.extended("exit_time", 0.0, partial(_jumps, model))
 
     absorbs = any(isinstance(bound, Absorbing) for bound in model.bounds.values())
 

@@ -9,7 +9,7 @@ Stratonovich and 1 for Hänggi–Klimontovich, the drift f_α of one and the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -166,6 +166,23 @@ class SDE:
                 total = total + self.derived(c, s, c)
             result[s] = f + weight * total
         return result
+
+    def extended(self, name: str, drift: Any, jumps: Callable[[str], Mapping[str, Jump]] | None = None) -> SDE:
+        """The model without bounds and with one more state, whose name is as wanted or, if it is taken, longer.
+
+        `jumps` gives those of the whole by the new state's name; None keeps them.
+
+        >>> SDE({"x": "-x"}, {"x": 1}).extended("clock", 1.0).states
+        ('x', 'clock')
+        """
+        while name in {*self.states, *self.parameters}:
+            name += "_"
+        noise: dict[str, dict[str, Expr]] = {}
+        for (s, c), g in self.noise.items():
+            noise.setdefault(s, {})[c] = g
+        events = self.jumps if jumps is None else jumps(name)
+        return SDE({**self.drift, name: drift}, noise, parameters=self.parameters, interpretation=self.interpretation,
+                   jumps=events)  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that makes this model again, with equations as text: `SDE.from_dict` is the inverse."""
