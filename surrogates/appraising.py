@@ -58,7 +58,8 @@ def appraise(laws: Mapping[str, Law], held: Samples, layout: Layout) -> tuple[Te
 def spectrum_error(made: Tensor, truth: Tensor, boundary: tuple[str, ...]) -> float:
     """The largest |S/S_truth − 1| over shells of wave numbers with SHARE of the truth's variance.
 
-    >>> u = torch.randn(8, 1, 16)
+    >>> u = torch.randn(8, 1, 16, dtype=torch.float64)
+    >>> u = u - u.mean(0)
     >>> round(spectrum_error(2.0 * u, u, ("periodic",)), 6)
     3.0
     """

@@ -78,7 +78,7 @@ def generate(denoiser: Denoiser, x: Tensor, levels: Tensor, c: Tensor | None, no
 def consistency_levels(noise_range: tuple[float, float], steps: int) -> Tensor:
     """σ_max, and for further calls levels in even ratio down to that of the data.
 
-    >>> consistency_levels((0.01, 16.0), 3).tolist()
+    >>> [round(float(s), 9) for s in consistency_levels((0.01, 16.0), 3)]
     [16.0, 4.0, 1.0]
     """
     highest = noise_range[1]
