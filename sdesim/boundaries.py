@@ -210,8 +210,9 @@ def normalise(boundary: Any, axes: Collection[str], states: Collection[str], nam
     per_state = {key for key in boundary if key in states}
     unknown = [str(key) for key in boundary if key not in states and key not in axes]
     if unknown:
+        cure = "; give the grid a mask first" if "mask" in unknown else ""
         raise KeyError(f"boundary has the entries {', '.join(unknown)}; the axes are {', '.join(sorted(axes))} "
-                       f"and the states {', '.join(states)}")
+                       f"and the states {', '.join(states)}{cure}")
     shared = {key: value for key, value in boundary.items() if key not in per_state}
     result: dict[str, dict[str, Sides]] = {}
     for state in states:

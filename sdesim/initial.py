@@ -22,6 +22,7 @@ from sdesim.fields import GaussianField
 from sdesim.models.jumps import counted
 from sdesim.models.pde import PDE
 from sdesim.models.sde import SDE
+from sdesim.models.units import parse
 from sdesim.parsing import as_expr
 from sdesim.spectral import Kind, kind_of
 from sdesim.streams import Purpose
@@ -280,6 +281,12 @@ def _from_dataarray(model: PDE, what: str, value: Any, numbers: NDArray[np.int64
                 f"{what}: its coordinate {axis} does not match the grid's {len(centres)} cell centres from "
                 f"{centres[0]:g} to {centres[-1]:g}; interpolate it with .interp({axis}=...)"
             )
+    name = what.split()[-1]
+    stated, own = model.units.get(name), value.attrs.get("units")
+    if stated is not None and isinstance(own, str) and None not in (pair := (parse(stated), parse(own))) and \
+            pair[0] != pair[1]:
+        raise ValueError(f"{what} is in {own}, and the model has {name} in {stated}: convert the values and say so in "
+                         'their attribute "units"')
     if "member" in value.dims and "member" in value.coords:
         missing_members = np.setdiff1d(numbers, value["member"].values)
         if missing_members.size:

@@ -35,6 +35,7 @@ Array: TypeAlias = NDArray[np.float64]
 Advance: TypeAlias = Callable[[NDArray[np.int64], int, Array, float], "tuple[Array, NDArray[np.int8], dict[str, Any]]"]
 _WAVES, _RETRIES = 48, 4
 _FINEST = 2.0**-40  # of the span
+_RUNAWAY = 10.0, 1.0 / 16.0  # growth of a member from save to save, and of its step, by which it leaves all bounds
 
 
 def fitting(model: PDE, method: Method, states: Array, parameters: Mapping[str, Any], t: float, span: float) -> Array:
@@ -175,7 +176,8 @@ def followed(model: PDE, method: Method, initial: Array, parameters: Mapping[str
             again = np.ones(len(where), bool)
             for j in range(first + 1, len(clock)):
                 asked = fitting(model, method, states[j][:, where], own, float(clock[j]), span)
-                lost = ~np.isfinite(states[j][:, where]).all(axis=(0, *range(2, initial.ndim)))
+                before, size = (np.abs(states[k][:, where]).max(axis=(0, *range(2, initial.ndim))) for k in (j - 1, j))
+                lost = ~np.isfinite(size) | (size > _RUNAWAY[0] * before) & (asked < _RUNAWAY[1] * step)
                 retries[where[again & lost]] += 1
                 asked = np.where(lost, np.where(retries[where] <= _RETRIES, step / 4.0, step), asked)
                 short = again & (asked < step)

@@ -256,7 +256,7 @@ def _spectra(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, cl
     group = max(1, _GROUP_VALUES // stencil.model.grid.size)
     for k in range(0, initial.shape[1], group):
         own = {name: v[k : k + group] if np.ndim(v) else v for name, v in parameters.items()}
-        check_diffusivity(stencil, own, initial[:, k : k + group], looked[0])
+        check_diffusivity(stencil, own, initial[:, k : k + group], looked)
         result += spectra(stencil, own, initial[:, k : k + group], looked)
     return result
 

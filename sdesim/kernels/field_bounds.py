@@ -164,14 +164,16 @@ def ghost_factor(stencil: Stencil, parameters: Mapping[str, Any], times: Sequenc
     return factor
 
 
-def check_diffusivity(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, t: float) -> None:
-    """Refuse a diffusivity that is negative at the initial state somewhere, or a tensor that is not elliptic.
+def check_diffusivity(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, times: Sequence[float]) -> None:
+    """Refuse a diffusivity that is negative somewhere at the initial state, or a tensor that is not elliptic.
+
+    One that is free of the states is looked at at all the times.
 
     Raises:
         ValueError: naming the state and the value.
     """
     model = stencil.model
-    env = {**model.grid.mesh, **model.fields, "t": np.float64(t), **dict(zip(model.state, initial))}
+    env = {**model.grid.mesh, **model.fields, **dict(zip(model.state, initial))}
     for name, value in parameters.items():
         env[name] = over_space(value, model.grid.dimension)
     with np.errstate(all="ignore"):
@@ -180,16 +182,22 @@ def check_diffusivity(stencil: Stencil, parameters: Mapping[str, Any], initial: 
         term = drivers.get(state)
         rows = ((term,),) if isinstance(term, Expr) else term or ()
         parts = [part for row in rows for part in row]
-        if not parts or free_symbols(*parts) - set(env):
+        used = free_symbols(*parts)
+        if not parts or used - {*env, "t"}:
             continue
-        with np.errstate(all="ignore"):
-            values = np.stack(np.broadcast_arrays(*(np.asarray(v) for v in evaluate(parts, env))), axis=-1)
-        tensors = values.reshape(-1, len(rows), len(rows))
-        least = tensors.min() if len(rows) == 1 else np.linalg.eigvalsh((tensors + tensors.swapaxes(1, 2)) / 2).min()
-        if least < -1e-12 * np.abs(values).max():
-            raise ValueError(f"the diffusivity of {state} must not be negative (its least value is {least:g} at the "
-                             "start); diffusion backwards in time has no solution: check the parameters, or keep it "
-                             "positive with max(…)")
+        for t in times if "t" in used and not used & model.variable_names else times[:1]:
+            _check_positive(state, parts, len(rows), {**env, "t": np.float64(t)})
+
+
+def _check_positive(state: str, parts: list[Expr], size: int, env: Mapping[str, Any]) -> None:
+    with np.errstate(all="ignore"):
+        values = np.stack(np.broadcast_arrays(*(np.asarray(v) for v in evaluate(parts, env))), axis=-1)
+    tensors = values.reshape(-1, size, size)
+    least = tensors.min() if size == 1 else np.linalg.eigvalsh((tensors + tensors.swapaxes(1, 2)) / 2).min()
+    if least < -1e-12 * np.abs(values).max():
+        raise ValueError(f"the diffusivity of {state} must not be negative (its least value is {least:g} at "
+                         f"t = {env['t']:g}); diffusion backwards in time has no solution: check the parameters, or "
+                         "keep it positive with max(…)")
 
 
 def peclet(stencil: Stencil, parameters: Mapping[str, Any], initial: Array, t: float) -> float:

@@ -60,7 +60,8 @@ class PDE:
             is carried in place of a state, and what the edges of that state hold; see `sdesim.models.potential`. All
             expressions know it by its name. Taken by explicit methods on finite volumes; `simulate` adds it to the
             Dataset. Enthalpy and temperature, a solute and what of it is dissolved.
-        units: ``{"u": "K", "x": "m", "time": "s"}``: strings for the attributes of the output.
+        units: ``{"u": "K", "x": "m", "time": "s"}``: strings for the attributes of the output. Where those of all that
+            a term holds are stated, they must agree (`sdesim.models.units`).
 
     Attributes:
         diffusivity: ``{i: {j: Expr or tensor}}`` without the terms that are zero.

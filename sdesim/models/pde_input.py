@@ -15,6 +15,7 @@ from sdesim.calculus import evaluate, free_symbols
 from sdesim.expressions import Expr, const, is_zero
 from sdesim.fields import GaussianField, Noise
 from sdesim.grids import AXIS_NAMES
+from sdesim.models import units as of_units
 from sdesim.models.potential import Potential
 from sdesim.orthogonal import Orthogonal
 from sdesim.parsing import DERIVATIVES, RESERVED, as_expr
@@ -53,6 +54,8 @@ def normalise(model: Any) -> dict[str, Any]:
                          "methods take: no method takes both, leave one out")
     forward = {name: row for name, row in result["diffusivity"].items() if name not in result["hyperdiffusivity"]}
     _check_diffusivity(forward, reader, parameters)
+    if result["units"]:
+        of_units.check(model.grid, state, result, result["units"])
     return result
 
 
@@ -287,6 +290,9 @@ def _check_diffusivity(terms: Mapping[str, Mapping[str, Any]], reader: _Reader,
             values = np.broadcast_to(values, (len(parts), *reader.grid.shape))[:, reader.grid.wet]
         if isinstance(term, Expr):
             lowest = float(np.min(values))
+            if not np.isfinite(lowest):
+                raise ValueError(f"the diffusivity of {name} must be finite; got {lowest:g} somewhere on the grid: "
+                                 "write it so that it is, for example with max(…) or where(…)")
             if not lowest >= 0.0:
                 raise ValueError(f"the diffusivity of {name} must not be negative; got {lowest:g}"
                                  + ("" if values.size == 1 else " somewhere on the grid")
@@ -296,4 +302,4 @@ def _check_diffusivity(terms: Mapping[str, Mapping[str, Any]], reader: _Reader,
             lowest = float(np.min(np.linalg.eigvalsh(matrices + np.swapaxes(matrices, 1, 2)))) / 2.0
             if not lowest >= -1e-12 * float(np.max(np.abs(matrices))):  # 0: diffusion along some directions only
                 raise ValueError(f"the diffusivity tensor of {name} must not be negative in any direction; its lowest "
-                                 f"eigenvalue is {lowest:g}")
+                                 f"eigenvalue is {lowest:g}: make it larger along the axes, or smaller across")
