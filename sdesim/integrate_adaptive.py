@@ -195,7 +195,7 @@ class _Reference:
         own = [[end[k] for end in ends] for k in (0, 1)]
         before = np.where(right, middle, y)
         end = np.asarray(self.wall(i, before, self.step(i, before, start, length, own), start, length, half))
-        return self.after_events(i, end, start + length)
+        return np.asarray(self.after_events(i, end, start + length))
 
     def run(self, initial: NDArray[np.float64], saves: Saves, out: NDArray[np.float64]) -> tuple[Any, Any]:
         """Fill `out` after the start; (whether no step was small enough, accepted and rejected steps)."""

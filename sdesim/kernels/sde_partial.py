@@ -86,8 +86,9 @@ class Partial(Lanes):
         twice = b.shl(self.get("number", lane), integer(1))
         for name in ("g:number", "g:half"):
             self.put(name, k, b.add(twice, b.zext(right, I64)))
-        self.put("g:events", k, self.get("events", lane))
-        self.put("g:end", k, b.fadd(start, length))
+        if self.tr.hazard:
+            self.put("g:events", k, self.get("events", lane))
+            self.put("g:end", k, b.fadd(start, length))
         for name, value in (("w", self.get("half", lane)), ("ahead", length), ("length", length), ("x", start),
                             ("step", self.get("step", lane))):  # fmt: skip
             self.put(f"g:{name}", k, value)

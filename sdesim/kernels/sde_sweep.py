@@ -147,7 +147,7 @@ class Sweep(Partial):
         self.put("share", lane, b.load(b.gep(self.v["control"], [b.add(b.add(level, more), integer(4))])))
         number = b.shl(self.get("number", lane), more)
         self.put("number", lane, number)
-        for k in range(2):
+        for k in range(2 if self.tr.walls else 0):
             self.put(f"below{k}", lane, b.add(b.shl(number, integer(1)), integer(k)))
         self.append(lane, deeper)
 
