@@ -418,7 +418,3 @@ def test_a_model_without_a_value_at_the_start_is_asked_for_no_value_there():
     assert refusal(method("sra1"), bridge) is None
 
 
-def test_a_field_does_not_take_a_tolerance():
-    heat = sim.PDE(sim.Grid(x=(0.0, 1.0, 16)), diffusivity=1.0)
-    with pytest.raises(ValueError, match="the steps of an SDE"):
-        sim.simulate(heat, 1.0, [0.1], rtol=1e-3)

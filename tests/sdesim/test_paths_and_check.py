@@ -143,8 +143,8 @@ def test_jumps_of_counts_are_confirmed_for_each_method_that_serves():
 
 @pytest.mark.parametrize("wrong", ["rate", "size"])
 def test_jumps_that_are_not_the_model_s_are_found(monkeypatch, wrong):
-    def half(model):
-        found = jump_trace(model)
+    def half(*model):
+        found = jump_trace(*model)
         halved = tuple(0.5 * rate for rate in found.rates), tuple(tuple((i, 0.8 * s) for i, s in k) for k in found.sizes)
         return dataclasses.replace(found, **({"rates": halved[0]} if wrong == "rate" else {"sizes": halved[1]}))
 

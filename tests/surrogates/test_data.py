@@ -37,7 +37,7 @@ BAD = {
     "not a Dataset": (lambda ds: ds.u, ["u"], [], TypeError, r"xarray\.Dataset.*got DataArray"),
     "missing variable": (lambda ds: ds, ["w"], [], KeyError, r"'w' was wanted.*\['u', 'v'\].*variables="),
     "missing condition": (lambda ds: ds, ["u"], ["D"], KeyError, r"'D' was wanted.*kappa.*assign_coords"),
-    "NaN": (with_nan, ["u"], [], ValueError, r"'u' must be finite.*got 48 NaN.*drop the samples"),
+    "NaN": (with_nan, ["u"], [], ValueError, r"'u' must be finite.*got 48 values.*drop the samples"),
     "descending latitude": (
         lambda ds: ds.isel(lat=slice(None, None, -1)), ["u"], [], ValueError,
         r"'lat' must increase.*got descending.*sortby\('lat'\)",
