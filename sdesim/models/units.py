@@ -1,8 +1,10 @@
 """Do the units that a field equation states agree? Looked at where all that enters is known, before any work.
 
 A unit is a product of powers, "m2 s-1", "W m-1 K-1", "mol/l". A number in an expression may carry any unit, so that a
-term with numbers as factors says nothing; names without a unit say nothing either. Lengths are in m and times in s
-unless the units say otherwise, as in the Dataset. Prefixes are not resolved: km and m disagree, for the numbers do.
+term with numbers as factors says nothing; names without a unit say nothing either. Only terms are looked at that hold a
+parameter or a coefficient field whose unit is stated: in u − u³ the ones that are not written carry units. What an
+equation wants has lengths in m and times in s unless the units say otherwise, as in the Dataset. Prefixes are not
+resolved: km and m disagree, for the numbers do.
 """
 
 from __future__ import annotations
@@ -10,10 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from sdesim.boundaries import Dirichlet, Neumann, robin
-from sdesim.calculus import constant_value, walk
+from sdesim.calculus import constant_value, free_symbols, walk
 from sdesim.expressions import Expr, is_zero
 
 Unit: TypeAlias = "Mapping[str, Fraction]"
@@ -94,6 +96,13 @@ def unit_of(node: Expr, known: Known, what: str) -> Unit | None:
     return found[node]
 
 
+class Stated(NamedTuple):
+    """The units that a model states, and the names of its parameters and coefficient fields."""
+
+    units: Mapping[str, str]
+    given: frozenset[str]
+
+
 def check(grid: Any, state: tuple[str, ...], pieces: Mapping[str, Any], units: Mapping[str, str]) -> None:
     """Compare every term of a model with what its equation wants.
 
@@ -115,28 +124,29 @@ def check(grid: Any, state: tuple[str, ...], pieces: Mapping[str, Any], units: M
     lengths = {axis: parse(units.get(angles.get(axis, axis), "m")) for axis in grid.axes}
     time = parse(units.get("time", "s"))
     known: dict[str, Unit | None] = {name: parse(unit) for name, unit in units.items() if name != "time"}
-    known |= {**{axis: unit for axis, unit in lengths.items() if axis not in angles}, "t": time}
+    known |= {"t": time} if "time" in units else {}
+    stated = Stated(units, frozenset((*pieces["parameters"], *pieces["fields"])))
     flows = {name: known.get(pieces["potential"][name].name if name in pieces["potential"] else name) for name in state}
     for name in state:
         rate = product((known.get(name), 1), (time, -1))
-        _compare(pieces["reaction"].get(name), rate, known, f"the reaction of {name}", units)
+        _compare(pieces["reaction"].get(name), rate, known, f"the reaction of {name}", stated)
         for axis, term in pieces["velocity"].get(name, {}).items():
             carried = product((known.get(name), 1), (flows[name], -1)) if name in pieces["potential"] else {}
             wanted = product((lengths[axis], 1), (time, -1), (carried, 1))
-            _compare(term, wanted, known, f"the velocity of {name} along {axis}", units)
+            _compare(term, wanted, known, f"the velocity of {name} along {axis}", stated)
         for driver, term in pieces["diffusivity"].get(name, {}).items():
             per = {} if driver == name and name not in pieces["potential"] else product(
                 (known.get(name), 1), (flows[driver], -1))
             for (a, b), part in _parts(term, tuple(reversed(grid.axes))):
                 wanted = product((lengths[a], 1), (lengths[b], 1), (time, -1), (per, 1))
-                _compare(part, wanted, known, f"the diffusivity of {name}", units)
+                _compare(part, wanted, known, f"the diffusivity of {name}", stated)
         for axis, sides in pieces["boundary"][name].items():
             for side in (s for s in sides if isinstance(s, Dirichlet | Neumann) and axis in lengths):
                 steep = {} if isinstance(side, Dirichlet) else lengths[axis]
                 value = robin(side)[2]
                 if not is_zero(value):
                     _compare(value, product((flows[name], 1), (steep, -1)), known, f"the edge of {name} along {axis}",
-                             units)
+                             stated)
 
 
 def _parts(term: Any, axes: tuple[str, ...]) -> list[tuple[tuple[str, str], Expr]]:
@@ -146,9 +156,12 @@ def _parts(term: Any, axes: tuple[str, ...]) -> list[tuple[tuple[str, str], Expr
     return [((a, b), part) for a, row in zip(axes, term, strict=True) for b, part in zip(axes, row, strict=True)]
 
 
-def _compare(term: Expr | None, wanted: Unit | None, known: Known, what: str, units: Mapping[str, str]) -> None:
-    found = None if term is None or is_zero(term) else unit_of(term, known, what)
+def _compare(term: Expr | None, wanted: Unit | None, known: Known, what: str, stated: Stated) -> None:
+    used = set() if term is None else free_symbols(term)
+    if term is None or not used & stated.given & stated.units.keys():
+        return
+    found = unit_of(term, known, what)
     if found is not None and wanted is not None and found != wanted:
-        stated = ", ".join(f"{name} in {unit}" for name, unit in units.items())
-        raise ValueError(f"units disagree: {what} is in {show(found)}, and its equation wants {show(wanted)} ({stated};"
+        words = ", ".join(f"{name} in {unit}" for name, unit in stated.units.items())
+        raise ValueError(f"units disagree: {what} is in {show(found)}, and its equation wants {show(wanted)} ({words};"
                          " lengths in m and times in s unless stated): convert the values, or state other units")

@@ -36,7 +36,8 @@ BUILT = {
                                      units={**SI, "k": "s-1", "q": "K"}), "adds or compares K and K s-1"),
     "unit of an edge": (lambda: plain(boundary={"x": sim.Neumann("g")}, parameters={"g": 1.0},
                                       units={**SI, "g": "K"}), "the edge of u along x is in K.*wants K m-1"),
-    "unit in exp": (lambda: plain(reaction="exp(-u)", units=SI), "takes exp of something in K"),
+    "unit in exp": (lambda: plain(reaction="q*exp(-u)", parameters={"q": 1.0}, units={**SI, "q": "K s-1"}),
+                    "takes exp of something in K"),
 }
 
 
@@ -70,6 +71,8 @@ def test_what_a_run_cannot_do(fault):
 
 
 def test_units_that_agree_or_say_nothing_pass():
+    # ones that are not written carry units
+    plain(diffusivity="u**2", velocity={"x": "sin(x)"}, reaction="u - u**3 + exp(-x)", units=SI)
     heat = {**SI, "k": "W m-1 K-1", "C": "J/m3/K", "q": "W m-3"}
     plain(diffusivity="k/C", reaction="q/C", parameters={"k": 1.0, "C": 1.0, "q": 1.0}, units=heat,
           velocity={"x": "0.1*x"}, boundary={"x": sim.Robin(1.0, 2.0, 3.0)})

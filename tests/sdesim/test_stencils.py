@@ -237,7 +237,7 @@ def test_what_a_stencil_cannot_do_is_refused_by_name():
         static_arrays(discretise(PDE(grid, diffusivity=1.0, reaction="u*(1/(x - 0.0625))")), {})
     with pytest.raises(ValueError, match="must not be negative"):
         check_diffusivity(discretise(PDE(grid, diffusivity="k", parameters={"k": 1.0})), {"k": np.array([1.0, -0.1])},
-                          np.zeros((1, 2, 8, 8)), 0.0)
+                          np.zeros((1, 2, 8, 8)), [0.0])
     with pytest.raises(ValueError, match="negative somewhere"):
         static_arrays(discretise(PDE(grid, diffusivity="k + x", parameters={"k": 1.0})), {"k": -0.5})
 
